@@ -1,0 +1,108 @@
+package kinds
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Object is what every API object is: a pointer to a k8s.io/api struct or an *unstructured.Unstructured.
+type Object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// Spec describes one built-in kind in the terms of its Go struct T; P is *T. New turns it into a Kind.
+// Only GVK, Plural and NewList are required. All functions are pure.
+type Spec[T any, P interface {
+	*T
+	Object
+}] struct {
+	GVK        schema.GroupVersionKind // the hub: stored and held in memory in this version
+	Plural     string
+	Singular   string // lower-cased kind unless set
+	ShortNames []string
+	Categories []string
+	Namespaced bool
+	Prefix     string // etcd prefix with trailing slash; "<plural>/" unless set (upstream's irregular names go here)
+	Versions   []Version
+	NewList    func() runtime.Object
+	Verbs      []string // all eight unless set
+
+	Default        func(obj P)                             // fills what the user left out
+	PrepareCreate  func(obj P)                             // drops what a create may not set (status), sets what it must
+	PrepareUpdate  func(obj, old P)                        // restores what an update may not change (status), bumps generation
+	Validate       func(obj P) field.ErrorList             // a create
+	ValidateUpdate func(obj, old P) field.ErrorList        // an update; nil: Validate(obj) alone
+	Warnings       func(obj, old P) []string               // shown to the client as Warning headers; old nil on create
+	Columns        []metav1.TableColumnDefinition          // nil: Name and Age
+	Cells          func(obj P, now time.Time) []any        // one value per column
+	Fields         map[string]func(obj P) string           // selectable fields besides metadata.name and metadata.namespace
+	Indexed        []string                                // names in Fields that many watchers select by equality
+	TTL            func(obj P) time.Duration               // nil: never expires
+	Grace          func(obj P, asked *int64) int64         // seconds of graceful deletion; nil: none, gone at once
+	NameRule       func(name string, prefix bool) []string // nil: DNS subdomain
+	CreateOnUpdate bool                                    // PUT to an absent name creates it
+	StrictUpdate   bool                                    // an update without resourceVersion is refused
+	Generation     bool                                    // create sets metadata.generation to 1; PrepareUpdate bumps it
+	Subresources   []Subresource
+	Scale          *ScalePaths
+}
+
+// Version is another served version of a kind, converted to and from the hub.
+type Version struct {
+	Version string
+	New     func() runtime.Object
+	NewList func() runtime.Object
+	ToHub   func(in runtime.Object) (runtime.Object, error)
+	FromHub func(hub runtime.Object) (runtime.Object, error)
+	Default func(in runtime.Object) // this version's own defaults, before ToHub
+}
+
+// Subresource is a path below an object. The generic ones (status, scale) are served from what is said here; connecting ones
+// (log, exec, portforward, proxy, binding, eviction, token, finalize, approval) have a handler of their own in the API server, found by Name.
+type Subresource struct {
+	Name           string
+	GVK            schema.GroupVersionKind // kind of the body; zero: the parent's
+	Verbs          []string
+	PrepareUpdate  func(obj, old Object) // keeps of old everything this subresource may not write
+	ValidateUpdate func(obj, old Object) field.ErrorList
+}
+
+// ScalePaths reads and writes what autoscaling/v1 Scale shows of a kind.
+type ScalePaths struct {
+	Replicas    func(obj Object) (spec, status int32)
+	Selector    func(obj Object) string // label selector in query form
+	SetReplicas func(obj Object, n int32)
+}
+
+// Kind is Spec with its type erased: what the server works with. Custom resources are Kinds too. Immutable.
+type Kind struct {
+	GVK                           schema.GroupVersionKind
+	Plural, Singular, ListKind    string
+	ShortNames, Categories, Verbs []string
+	Namespaced                    bool
+	Prefix                        string
+	Versions                      []Version
+	New, NewList                  func() runtime.Object
+	Default                       func(Object)
+	PrepareCreate                 func(Object)
+	PrepareUpdate                 func(obj, old Object)
+	Validate                      func(Object) field.ErrorList
+	ValidateUpdate                func(obj, old Object) field.ErrorList
+	Warnings                      func(obj, old Object) []string
+	Columns                       []metav1.TableColumnDefinition
+	Cells                         func(Object, time.Time) []any
+	Fields                        map[string]func(Object) string
+	Indexed                       []string
+	TTL                           func(Object) time.Duration           // nil: never
+	Grace                         func(obj Object, asked *int64) int64 // nil: none
+	NameRule                      func(name string, prefix bool) []string
+	CreateOnUpdate, StrictUpdate  bool
+	Generation                    bool
+	Subresources                  []Subresource
+	Scale                         *ScalePaths
+}
