@@ -1,3 +1,9 @@
+// Package kinds describes what the server knows about each kind of object: how it is named, stored, defaulted,
+// validated, reset, selected and shown. One file per kind lives below, in a package per API group; package builtin
+// lists them. Nothing here does I/O.
+//
+// Read kind.go (the description), new.go (from a typed description to a Kind), set.go (the served kinds), codec.go
+// (stored and served forms).
 package kinds
 
 import (
@@ -31,6 +37,7 @@ type Spec[T any, P interface {
 	Versions   []Version
 	NewList    func() runtime.Object
 	Verbs      []string // all eight unless set
+	Virtual    bool     // never stored: a create is answered by a handler (reviews, bindings)
 
 	Default        func(obj P)                             // fills what the user left out
 	PrepareCreate  func(obj P)                             // drops what a create may not set (status), sets what it must
@@ -38,7 +45,7 @@ type Spec[T any, P interface {
 	Validate       func(obj P) field.ErrorList             // a create
 	ValidateUpdate func(obj, old P) field.ErrorList        // an update; nil: Validate(obj) alone
 	Warnings       func(obj, old P) []string               // shown to the client as Warning headers; old nil on create
-	Columns        []metav1.TableColumnDefinition          // nil: Name and Age
+	Columns        []metav1.TableColumnDefinition          // nil: Name and Created At, as upstream's default table
 	Cells          func(obj P, now time.Time) []any        // one value per column
 	Fields         map[string]func(obj P) string           // selectable fields besides metadata.name and metadata.namespace
 	Indexed        []string                                // names in Fields that many watchers select by equality
@@ -54,6 +61,7 @@ type Spec[T any, P interface {
 
 // Version is another served version of a kind, converted to and from the hub.
 type Version struct {
+	Group   string // "" for the hub's group; set where two groups share one store (events)
 	Version string
 	New     func() runtime.Object
 	NewList func() runtime.Object
@@ -67,6 +75,7 @@ type Version struct {
 type Subresource struct {
 	Name           string
 	GVK            schema.GroupVersionKind // kind of the body; zero: the parent's
+	New            func() runtime.Object   // an empty body; nil: the parent's, or (connect options) read from the query
 	Verbs          []string
 	PrepareUpdate  func(obj, old Object) // keeps of old everything this subresource may not write
 	ValidateUpdate func(obj, old Object) field.ErrorList
@@ -80,6 +89,9 @@ type ScalePaths struct {
 }
 
 // Kind is Spec with its type erased: what the server works with. Custom resources are Kinds too. Immutable.
+//
+// A Kind made by New has every function set except TTL and Grace. Its Validate and ValidateUpdate include the rules of
+// metadata; ValidateUpdate wants obj's resourceVersion filled in (an unconditional update takes over old's).
 type Kind struct {
 	GVK                           schema.GroupVersionKind
 	Plural, Singular, ListKind    string
@@ -102,6 +114,7 @@ type Kind struct {
 	Grace                         func(obj Object, asked *int64) int64 // nil: none
 	NameRule                      func(name string, prefix bool) []string
 	CreateOnUpdate, StrictUpdate  bool
+	Virtual                       bool
 	Generation                    bool
 	Subresources                  []Subresource
 	Scale                         *ScalePaths
