@@ -50,6 +50,8 @@ type Codec interface {
 	// Serve returns obj as an element of a list response: hub version, without kind and apiVersion. Protobuf message
 	// without envelope for built-in kinds, JSON for custom resources.
 	Serve(obj runtime.Object) ([]byte, error)
+	// WithRevision returns a copy of served whose resourceVersion is revision, whatever it was before.
+	WithRevision(served []byte, revision int64) ([]byte, error)
 	// Parse is the inverse of Serve: a fresh object, resourceVersion included.
 	Parse(served []byte) (runtime.Object, error)
 	// JSON returns obj as JSON without kind and apiVersion.
