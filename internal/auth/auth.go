@@ -15,6 +15,27 @@ type User struct {
 	Extra  map[string][]string
 }
 
+// Names that upstream gives special users and groups.
+const (
+	AnonymousUser        = "system:anonymous"
+	APIServerUser        = "system:apiserver"
+	AuthenticatedGroup   = "system:authenticated"
+	UnauthenticatedGroup = "system:unauthenticated"
+	MastersGroup         = "system:masters"
+	NodesGroup           = "system:nodes"
+	NodeUserPrefix       = "system:node:"
+)
+
+// InGroup says whether u is in the group.
+func (u *User) InGroup(group string) bool {
+	for _, g := range u.Groups {
+		if g == group {
+			return true
+		}
+	}
+	return false
+}
+
 // Authenticator finds the sender of a request. It returns nil and no error when the request carries none of the credentials it
 // knows, and an error (answered with 401) when it carries them and they are wrong.
 type Authenticator interface {
