@@ -1,0 +1,196 @@
+package scheduler
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// node is a node and the sum of the pods on it. A node whose object is not known yet (pods arrived first, or it was deleted
+// under them) has a nil object and is not offered to pods.
+type node struct {
+	name        string
+	object      *corev1.Node
+	allocatable resources
+	asked       resources
+	compared    resources
+	ports       map[hostPort]int
+	images      map[string]int64 // name → bytes
+	pods        map[types.UID]*podInfo
+}
+
+// placed is where a pod counts.
+type placed struct {
+	info    *podInfo
+	node    *node
+	assumed bool // decided here, not yet confirmed by the API
+}
+
+// cluster is the state rules read. Owned by one goroutine; changed between cycles only.
+// Invariant: a pod counts on at most one node, assumed or confirmed.
+type cluster struct {
+	nodes  map[string]*node
+	order  []*node // nodes with an object, zones interleaved; rebuilt when membership or zones change
+	stale  bool    // order needs rebuilding
+	placed map[types.UID]*placed
+	images map[string]int // image name → nodes that hold it
+	spread *spreadIndex
+	start  int // where the next pod begins to look, so that sampling goes round
+}
+
+func newCluster() *cluster {
+	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{}, spread: newSpreadIndex()}
+}
+
+func (c *cluster) node(name string) *node {
+	n := c.nodes[name]
+	if n == nil {
+		n = &node{name: name, ports: map[hostPort]int{}, pods: map[types.UID]*podInfo{}}
+		c.nodes[name] = n
+	}
+	return n
+}
+
+// setNode makes object the node's present state and returns what changed for waiting pods.
+func (c *cluster) setNode(object *corev1.Node) change {
+	n := c.node(object.Name)
+	old := n.object
+	changed := nodeChange(old, object)
+	if changed == 0 && equality.Semantic.DeepEqual(old.Status.Images, object.Status.Images) {
+		n.object = object // a heartbeat
+		return 0
+	}
+	c.spread.removeNode(n)
+	n.object = object
+	n.allocatable = toResources(object.Status.Allocatable)
+	c.setImages(n, object.Status.Images)
+	c.spread.addNode(n)
+	if old == nil || zone(old) != zone(object) {
+		c.stale = true
+	}
+	return changed
+}
+
+// removeNode forgets the object; pods still on it count until they go.
+func (c *cluster) removeNode(name string) {
+	n := c.nodes[name]
+	if n == nil {
+		return
+	}
+	c.spread.removeNode(n)
+	n.object = nil
+	c.setImages(n, nil)
+	c.stale = true
+	c.dropEmpty(n)
+}
+
+func (c *cluster) setImages(n *node, images []corev1.ContainerImage) {
+	for name := range n.images {
+		if c.images[name]--; c.images[name] == 0 {
+			delete(c.images, name)
+		}
+	}
+	n.images = map[string]int64{}
+	for _, image := range images {
+		for _, name := range image.Names {
+			if _, again := n.images[name]; !again {
+				c.images[name]++
+			}
+			n.images[name] = image.SizeBytes
+		}
+	}
+}
+
+func (c *cluster) dropEmpty(n *node) {
+	if n.object == nil && len(n.pods) == 0 {
+		delete(c.nodes, n.name)
+	}
+}
+
+// place counts p on a node. A pod already counted moves: the newest word wins.
+func (c *cluster) place(p *podInfo, nodeName string, assumed bool) {
+	c.remove(p.pod.UID)
+	n := c.node(nodeName)
+	c.placed[p.pod.UID] = &placed{info: p, node: n, assumed: assumed}
+	n.count(p, 1)
+	c.spread.addPod(n, p.pod, 1)
+}
+
+// remove uncounts a pod; it reports whether the pod was counted.
+func (c *cluster) remove(uid types.UID) bool {
+	at := c.placed[uid]
+	if at == nil {
+		return false
+	}
+	delete(c.placed, uid)
+	at.node.count(at.info, -1)
+	c.spread.addPod(at.node, at.info.pod, -1)
+	c.dropEmpty(at.node)
+	return true
+}
+
+func (n *node) count(p *podInfo, sign int64) {
+	n.asked.add(p.asked, sign)
+	n.compared.add(p.compared, sign)
+	if sign > 0 {
+		n.pods[p.pod.UID] = p
+	} else {
+		delete(n.pods, p.pod.UID)
+	}
+	for _, h := range p.ports {
+		if n.ports[h] += int(sign); n.ports[h] <= 0 {
+			delete(n.ports, h)
+		}
+	}
+}
+
+// candidates returns the nodes in the order they are tried: one of each zone in turn.
+func (c *cluster) candidates() []*node {
+	if !c.stale {
+		return c.order
+	}
+	c.stale = false
+	zones := map[string][]*node{}
+	var names []string
+	for _, n := range c.nodes {
+		if n.object == nil {
+			continue
+		}
+		z := zone(n.object)
+		if zones[z] == nil {
+			names = append(names, z)
+		}
+		zones[z] = append(zones[z], n)
+	}
+	slices.Sort(names)
+	longest := 0
+	for _, z := range zones {
+		slices.SortFunc(z, func(a, b *node) int { return compareStrings(a.name, b.name) })
+		longest = max(longest, len(z))
+	}
+	c.order = make([]*node, 0, len(c.nodes))
+	for i := range longest {
+		for _, name := range names {
+			if z := zones[name]; i < len(z) {
+				c.order = append(c.order, z[i])
+			}
+		}
+	}
+	return c.order
+}
+
+func compareStrings(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func zone(n *corev1.Node) string {
+	return n.Labels[corev1.LabelTopologyRegion] + "\x00" + n.Labels[corev1.LabelTopologyZone]
+}

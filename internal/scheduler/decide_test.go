@@ -1,0 +1,281 @@
+package scheduler
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// testNode has 4 CPUs, 8 GiB and room for 10 pods.
+func testNode(name string, change func(*corev1.Node)) *corev1.Node {
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}},
+		Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("4"),
+			corev1.ResourceMemory: resource.MustParse("8Gi"),
+			corev1.ResourcePods:   resource.MustParse("10"),
+		}},
+	}
+	if change != nil {
+		change(n)
+	}
+	return n
+}
+
+func testPod(name string, change func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name), Labels: map[string]string{"app": "a"}},
+		Spec: corev1.PodSpec{SchedulerName: "default-scheduler", Containers: []corev1.Container{{
+			Name: "c", Image: "img",
+			Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}},
+		}}},
+	}
+	if change != nil {
+		change(p)
+	}
+	return p
+}
+
+func cpu(q string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse(q)
+	}
+}
+
+func testOptions() options {
+	return options{rules: defaultRules(), percent: 100, rand: rand.New(rand.NewPCG(1, 2))}
+}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	label := func(k, v string) func(*corev1.Node) { return func(n *corev1.Node) { n.Labels[k] = v } }
+	taint := func(effect corev1.TaintEffect) func(*corev1.Node) {
+		return func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "k", Value: "v", Effect: effect}} }
+	}
+	port := func(p *corev1.Pod) {
+		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}
+	}
+	spread := func(p *corev1.Pod) {
+		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: "zone",
+			WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}}
+	}
+	tests := []struct {
+		name   string
+		nodes  []*corev1.Node
+		placed map[string][]*corev1.Pod
+		pod    *corev1.Pod
+		want   string // node, or message
+	}{
+		{"no nodes", nil, nil, testPod("p", nil), "no nodes available to schedule pods"},
+		{"fits", []*corev1.Node{testNode("a", nil)}, nil, testPod("p", nil), "a"},
+		{"too big", []*corev1.Node{testNode("a", nil), testNode("b", nil)}, nil, testPod("p", cpu("5")), "0/2 nodes are available: 2 Insufficient cpu."},
+		{"full", []*corev1.Node{testNode("a", nil)}, map[string][]*corev1.Pod{"a": {testPod("q", cpu("3500m"))}}, testPod("p", nil), "0/1 nodes are available: 1 Insufficient cpu."},
+		{"emptier wins", []*corev1.Node{testNode("a", nil), testNode("b", nil)}, map[string][]*corev1.Pod{"a": {testPod("q", nil)}}, testPod("p", nil), "b"},
+		{"no room for another pod", []*corev1.Node{testNode("a", func(n *corev1.Node) { n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse("0") })}, nil,
+			testPod("p", nil), "0/1 nodes are available: 1 Too many pods."},
+		{"extended resource", []*corev1.Node{testNode("a", nil), testNode("b", func(n *corev1.Node) { n.Status.Allocatable["x.io/gpu"] = resource.MustParse("1") })}, nil,
+			testPod("p", func(p *corev1.Pod) {
+				p.Spec.Containers[0].Resources.Requests["x.io/gpu"] = resource.MustParse("1")
+			}), "b"},
+		{"node selector", []*corev1.Node{testNode("a", nil), testNode("b", label("disk", "ssd"))}, nil,
+			testPod("p", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "ssd"} }), "b"},
+		{"node selector of nobody", []*corev1.Node{testNode("a", nil)}, nil,
+			testPod("p", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "ssd"} }),
+			"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."},
+		{"taint", []*corev1.Node{testNode("a", taint(corev1.TaintEffectNoSchedule))}, nil, testPod("p", nil), "0/1 nodes are available: 1 node(s) had untolerated taint(s)."},
+		{"tolerated taint", []*corev1.Node{testNode("a", taint(corev1.TaintEffectNoExecute))}, nil,
+			testPod("p", func(p *corev1.Pod) {
+				p.Spec.Tolerations = []corev1.Toleration{{Key: "k", Operator: corev1.TolerationOpEqual, Value: "v"}}
+			}), "a"},
+		{"soft taint", []*corev1.Node{testNode("a", taint(corev1.TaintEffectPreferNoSchedule)), testNode("b", nil)}, nil, testPod("p", nil), "b"},
+		{"cordoned", []*corev1.Node{testNode("a", func(n *corev1.Node) { n.Spec.Unschedulable = true })}, nil, testPod("p", nil), "0/1 nodes are available: 1 node(s) were unschedulable."},
+		{"host port", []*corev1.Node{testNode("a", nil)}, map[string][]*corev1.Pod{"a": {testPod("q", port)}}, testPod("p", port),
+			"0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."},
+		{"image", []*corev1.Node{testNode("a", nil), testNode("b", func(n *corev1.Node) {
+			n.Status.Images = []corev1.ContainerImage{{Names: []string{"img:latest"}, SizeBytes: 900 << 20}}
+		})}, nil, testPod("p", nil), "b"},
+		{"several reasons", []*corev1.Node{testNode("a", taint(corev1.TaintEffectNoSchedule)), testNode("b", nil)}, nil, testPod("p", cpu("5")),
+			"0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s)."},
+		{"spread", []*corev1.Node{testNode("a", label("zone", "1")), testNode("b", label("zone", "2"))}, map[string][]*corev1.Pod{"a": {testPod("q", cpu("100m"))}, "b": {testPod("r", func(p *corev1.Pod) {
+			cpu("3")(p)
+			p.Labels = nil
+		})}}, testPod("p", spread), "b"},
+		{"spread without label", []*corev1.Node{testNode("a", nil)}, nil, testPod("p", spread),
+			"0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing required label)."},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster()
+			for _, n := range tt.nodes {
+				c.setNode(n)
+			}
+			for name, pods := range tt.placed {
+				for _, p := range pods {
+					c.place(newPodInfo(p), name, false)
+				}
+			}
+			d := decide(c, newPending(tt.pod), testOptions())
+			got := d.node
+			if got == "" {
+				got = d.message()
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestHistories runs random histories: a placed pod always fits, a refused pod fits nowhere, and counts kept incrementally equal counts made anew.
+func TestHistories(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(30) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(seed, 7))
+			c := newCluster()
+			o := testOptions()
+			var live []*corev1.Pod
+			for step := range 300 {
+				switch r.IntN(10) {
+				case 0, 1:
+					c.setNode(randomNode(r))
+				case 2:
+					c.removeNode(fmt.Sprintf("n%d", r.IntN(8)))
+				case 3, 4:
+					if len(live) > 0 {
+						i := r.IntN(len(live))
+						c.remove(live[i].UID)
+						live = append(live[:i], live[i+1:]...)
+					}
+				default:
+					pod := randomPod(r, step)
+					p := newPending(pod)
+					d := decide(c, p, o)
+					checkDecision(t, c, p, d)
+					if d.node != "" {
+						c.place(p, d.node, true)
+						live = append(live, pod)
+					}
+				}
+				checkSpreadCounts(t, c)
+			}
+		})
+	}
+}
+
+func randomNode(r *rand.Rand) *corev1.Node {
+	return testNode(fmt.Sprintf("n%d", r.IntN(8)), func(n *corev1.Node) {
+		if r.IntN(5) > 0 {
+			n.Labels["zone"] = strconv.Itoa(r.IntN(3))
+		}
+		if r.IntN(6) == 0 {
+			n.Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoSchedule}}
+		}
+	})
+}
+
+func randomPod(r *rand.Rand, step int) *corev1.Pod {
+	return testPod(fmt.Sprintf("p%d", step), func(p *corev1.Pod) {
+		cpu(fmt.Sprintf("%dm", 100+r.IntN(1500)))(p)
+		p.Labels = map[string]string{"app": string(rune('a' + r.IntN(2)))}
+		if r.IntN(2) == 0 {
+			p.Spec.NodeSelector = map[string]string{"zone": strconv.Itoa(r.IntN(3))}
+		}
+		if r.IntN(2) == 0 {
+			when := []corev1.UnsatisfiableConstraintAction{corev1.DoNotSchedule, corev1.ScheduleAnyway}[r.IntN(2)]
+			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: int32(1 + r.IntN(2)), TopologyKey: "zone",
+				WhenUnsatisfiable: when, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}}
+		}
+	})
+}
+
+// fits is the slow, obvious twin of the resource, selector and taint filters.
+func fits(n *node, p *podInfo) bool {
+	var used int64
+	for _, q := range n.pods {
+		used += q.pod.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
+	}
+	if used+p.pod.Spec.Containers[0].Resources.Requests.Cpu().MilliValue() > n.object.Status.Allocatable.Cpu().MilliValue() || len(n.pods) >= 10 {
+		return false
+	}
+	for k, v := range p.pod.Spec.NodeSelector {
+		if n.object.Labels[k] != v {
+			return false
+		}
+	}
+	return len(n.object.Spec.Taints) == 0
+}
+
+func checkDecision(t *testing.T, c *cluster, p *podInfo, d decision) {
+	t.Helper()
+	if d.node != "" {
+		if !fits(c.nodes[d.node], p) {
+			t.Fatalf("pod %s was placed on %s, where it does not fit", p.key, d.node)
+		}
+		return
+	}
+	if len(p.spread) > 0 {
+		return
+	}
+	for _, n := range c.candidates() {
+		if fits(n, p) {
+			t.Fatalf("pod %s was refused (%s) but fits on %s", p.key, d.message(), n.name)
+		}
+	}
+}
+
+func checkSpreadCounts(t *testing.T, c *cluster) {
+	t.Helper()
+	for key, s := range c.spread.counts {
+		fresh := map[string]int{}
+		for _, n := range c.nodes {
+			if !s.eligible(n) {
+				continue
+			}
+			fresh[n.object.Labels[s.topology]] += 0
+			for _, p := range n.pods {
+				if s.matches(p.pod) {
+					fresh[n.object.Labels[s.topology]]++
+				}
+			}
+		}
+		if len(fresh) != len(s.domains) {
+			t.Fatalf("%q: %d domains kept, %d there are", key, len(s.domains), len(fresh))
+		}
+		for value, want := range fresh {
+			if s.domains[value] == nil || s.domains[value].pods != want {
+				t.Fatalf("%q: domain %s counts %+v, want %d", key, value, s.domains[value], want)
+			}
+		}
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	for _, nodes := range []int{1000, 5000} {
+		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
+			c := newCluster()
+			for i := range nodes {
+				c.setNode(testNode(fmt.Sprintf("n%05d", i), func(n *corev1.Node) { n.Labels["zone"] = strconv.Itoa(i % 3) }))
+			}
+			o := options{rules: defaultRules(), rand: rand.New(rand.NewPCG(1, 2))}
+			for i := 0; b.Loop(); i++ {
+				p := newPending(testPod(fmt.Sprintf("p%d", i%(nodes*5)), func(p *corev1.Pod) {
+					cpu("100m")(p)
+					p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 50, TopologyKey: "zone", WhenUnsatisfiable: corev1.DoNotSchedule,
+						LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}}
+				}))
+				if d := decide(c, p, o); d.node != "" {
+					c.place(p, d.node, true)
+				}
+			}
+		})
+	}
+}

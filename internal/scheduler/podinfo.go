@@ -1,0 +1,154 @@
+package scheduler
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	schedhelper "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+)
+
+func quantityMilli(v int64) *resource.Quantity {
+	return resource.NewMilliQuantity(v, resource.DecimalSI)
+}
+func quantity(v int64) *resource.Quantity { return resource.NewQuantity(v, resource.BinarySI) }
+
+// hostPort is a port of the node that a pod claims.
+type hostPort struct {
+	ip       string // "0.0.0.0": all addresses
+	protocol corev1.Protocol
+	port     int32
+}
+
+// clashes reports whether both cannot be had on one node.
+func (h hostPort) clashes(o hostPort) bool {
+	return h.port == o.port && h.protocol == o.protocol && (h.ip == o.ip || h.ip == anyAddress || o.ip == anyAddress)
+}
+
+const anyAddress = "0.0.0.0"
+
+// spreadConstraint is one topology spread constraint, parsed.
+type spreadConstraint struct {
+	corev1.TopologySpreadConstraint
+	selector labels.Selector // label selector with matchLabelKeys merged in
+	key      string          // identity of the counts it reads: see spreadIndex
+}
+
+// podInfo is a pod with everything that rules read computed once. Immutable, the pod included.
+type podInfo struct {
+	pod       *corev1.Pod
+	key       types.NamespacedName
+	priority  int32
+	asked     resources
+	compared  resources // asked, with defaults for what is missing; for scoring
+	ports     []hostPort
+	required  nodeaffinity.RequiredNodeAffinity
+	selects   bool // required is not empty
+	preferred *nodeaffinity.PreferredSchedulingTerms
+	spread    []spreadConstraint
+}
+
+func newPodInfo(pod *corev1.Pod) *podInfo {
+	p := &podInfo{
+		pod:      pod,
+		key:      types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name},
+		priority: schedhelper.PodPriority(pod),
+		ports:    hostPorts(pod),
+	}
+	p.asked, p.compared = podRequests(pod)
+	return p
+}
+
+// newPending adds what only a pod that still needs a node is asked for.
+func newPending(pod *corev1.Pod) *podInfo {
+	p := newPodInfo(pod)
+	p.required = nodeaffinity.GetRequiredNodeAffinity(pod)
+	var affinity *corev1.NodeAffinity
+	if pod.Spec.Affinity != nil {
+		affinity = pod.Spec.Affinity.NodeAffinity
+	}
+	p.selects = len(pod.Spec.NodeSelector) > 0 || (affinity != nil && affinity.RequiredDuringSchedulingIgnoredDuringExecution != nil)
+	if affinity != nil && len(affinity.PreferredDuringSchedulingIgnoredDuringExecution) > 0 {
+		// A term that does not parse was refused by validation; one that slipped through is indifferent, not fatal.
+		p.preferred, _ = nodeaffinity.NewPreferredSchedulingTerms(affinity.PreferredDuringSchedulingIgnoredDuringExecution)
+	}
+	for _, c := range pod.Spec.TopologySpreadConstraints {
+		p.spread = append(p.spread, newSpreadConstraint(pod, c))
+	}
+	return p
+}
+
+func newSpreadConstraint(pod *corev1.Pod, c corev1.TopologySpreadConstraint) spreadConstraint {
+	selector, err := metav1.LabelSelectorAsSelector(c.LabelSelector)
+	if err != nil {
+		selector = labels.Nothing()
+	}
+	for _, k := range c.MatchLabelKeys {
+		if v, ok := pod.Labels[k]; ok {
+			if r, err := labels.NewRequirement(k, "=", []string{v}); err == nil {
+				selector = selector.Add(*r)
+			}
+		}
+	}
+	out := spreadConstraint{TopologySpreadConstraint: c, selector: selector}
+	id := []string{pod.Namespace, c.TopologyKey, selector.String()}
+	if honors(c.NodeAffinityPolicy, corev1.NodeInclusionPolicyHonor) {
+		id = append(id, "affinity", labels.Set(pod.Spec.NodeSelector).String(), affinityID(pod))
+	}
+	if honors(c.NodeTaintsPolicy, corev1.NodeInclusionPolicyIgnore) {
+		for _, t := range pod.Spec.Tolerations {
+			id = append(id, "tolerates", t.String())
+		}
+	}
+	out.key = strings.Join(id, "\x00")
+	return out
+}
+
+// honors reports whether a node inclusion policy, or its default when unset, is Honor.
+func honors(policy *corev1.NodeInclusionPolicy, unset corev1.NodeInclusionPolicy) bool {
+	if policy == nil {
+		policy = &unset
+	}
+	return *policy == corev1.NodeInclusionPolicyHonor
+}
+
+func affinityID(pod *corev1.Pod) string {
+	a := pod.Spec.Affinity
+	if a == nil || a.NodeAffinity == nil || a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return ""
+	}
+	return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.String()
+}
+
+// hostPorts lists what pod's containers and sidecars claim of their node.
+func hostPorts(pod *corev1.Pod) []hostPort {
+	var out []hostPort
+	add := func(c *corev1.Container) {
+		for _, p := range c.Ports {
+			if p.HostPort <= 0 {
+				continue
+			}
+			h := hostPort{ip: p.HostIP, protocol: p.Protocol, port: p.HostPort}
+			if h.ip == "" {
+				h.ip = anyAddress
+			}
+			if h.protocol == "" {
+				h.protocol = corev1.ProtocolTCP
+			}
+			out = append(out, h)
+		}
+	}
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			add(c)
+		}
+	}
+	for i := range pod.Spec.Containers {
+		add(&pod.Spec.Containers[i])
+	}
+	return out
+}

@@ -1,0 +1,97 @@
+package scheduler
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+func TestQueueOrder(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	q := newQueue()
+	for i, priority := range []int32{0, 10, 0, 10} {
+		q.set(newPending(testPod(fmt.Sprintf("p%d", i), func(p *corev1.Pod) { p.Spec.Priority = &priority })), now)
+	}
+	for _, want := range []string{"p1", "p3", "p0", "p2"} {
+		if w := q.pop(now); w == nil || w.info.key.Name != want {
+			t.Fatalf("got %v, want %s", w, want)
+		}
+	}
+	if w := q.pop(now); w != nil {
+		t.Fatalf("empty queue gave %s", w.info.key)
+	}
+}
+
+func TestRefusedPodWaitsForWhatHelpsIt(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	q := newQueue()
+	q.set(newPending(testPod("p", nil)), now)
+	q.refuse(q.pop(now), nodeLabels, now)
+
+	q.happened(podGone, now)
+	if w := q.pop(now.Add(time.Minute)); w != nil {
+		t.Fatal("a change that cannot help woke the pod")
+	}
+	q.happened(nodeLabels, now)
+	if w := q.pop(now); w != nil {
+		t.Fatal("the pod was tried before its back-off was over")
+	}
+	if at, ok := q.next(); !ok || at != now.Add(firstBackoff) {
+		t.Fatalf("next look at %v, want after the first back-off", at)
+	}
+	if w := q.pop(now.Add(firstBackoff)); w == nil {
+		t.Fatal("the pod was not tried after its back-off")
+	}
+}
+
+func TestRefusedPodIsTriedAgainInTheEnd(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	q := newQueue()
+	q.set(newPending(testPod("p", nil)), now)
+	q.refuse(q.pop(now), 0, now)
+	at, ok := q.next()
+	if !ok {
+		t.Fatal("a refused pod would wait for ever")
+	}
+	q.happened(0, at)
+	if q.pop(at) == nil {
+		t.Fatal("the pod was not tried again")
+	}
+}
+
+func TestBackoffGrowsToItsCeiling(t *testing.T) {
+	t.Parallel()
+	for attempts, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 4: 8 * time.Second, 5: 10 * time.Second, 1000: 10 * time.Second} {
+		if got := backoffFor(attempts); got != want {
+			t.Errorf("attempt %d: %v, want %v", attempts, got, want)
+		}
+	}
+}
+
+func TestRemoveFromEveryPlace(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	for name, arrange := range map[string]func(*queue){
+		"active":  func(*queue) {},
+		"backoff": func(q *queue) { q.retry(q.pop(now), now) },
+		"refused": func(q *queue) { q.refuse(q.pop(now), nodeAdded, now) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := newQueue()
+			p := newPending(testPod("p", nil))
+			q.set(p, now)
+			arrange(q)
+			q.remove(p.pod.UID)
+			q.happened(nodeAdded, now)
+			if q.pop(now.Add(time.Hour)) != nil || len(q.pods)+len(q.refused)+q.active.Len()+q.backoff.Len() != 0 {
+				t.Fatalf("the pod is still there: %+v", q)
+			}
+		})
+	}
+}

@@ -1,0 +1,68 @@
+package scheduler
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/resource"
+)
+
+// What a container that asks for nothing counts for when nodes are compared (never when they are filtered).
+const (
+	defaultMilliCPU = 100
+	defaultMemory   = 200 << 20
+)
+
+// resources is a ResourceList in plain numbers: CPU in millicores, the rest in units (bytes for memory and storage).
+type resources struct {
+	cpu, memory, storage, pods int64
+	other                      map[corev1.ResourceName]int64 // extended resources, huge pages; nil when there are none
+}
+
+func toResources(l corev1.ResourceList) resources {
+	var r resources
+	for name, q := range l {
+		switch name {
+		case corev1.ResourceCPU:
+			r.cpu = q.MilliValue()
+		case corev1.ResourceMemory:
+			r.memory = q.Value()
+		case corev1.ResourceEphemeralStorage:
+			r.storage = q.Value()
+		case corev1.ResourcePods:
+			r.pods = q.Value()
+		default:
+			if r.other == nil {
+				r.other = map[corev1.ResourceName]int64{}
+			}
+			r.other[name] = q.Value()
+		}
+	}
+	return r
+}
+
+// add changes r by sign times d.
+func (r *resources) add(d resources, sign int64) {
+	r.cpu += sign * d.cpu
+	r.memory += sign * d.memory
+	r.storage += sign * d.storage
+	r.pods += sign * d.pods
+	for name, v := range d.other {
+		if r.other == nil {
+			r.other = map[corev1.ResourceName]int64{}
+		}
+		r.other[name] += sign * v
+	}
+}
+
+// podRequests returns what pod asks of its node, and the same with defaults for containers that ask for no CPU or memory.
+func podRequests(pod *corev1.Pod) (asked, compared resources) {
+	asked = toResources(resource.PodRequests(pod, resource.PodResourcesOptions{UseStatusResources: true}))
+	asked.pods = 1
+	compared = toResources(resource.PodRequests(pod, resource.PodResourcesOptions{
+		UseStatusResources: true,
+		NonMissingContainerRequests: corev1.ResourceList{
+			corev1.ResourceCPU:    *quantityMilli(defaultMilliCPU),
+			corev1.ResourceMemory: *quantity(defaultMemory),
+		},
+	}))
+	return asked, compared
+}

@@ -1,0 +1,199 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+)
+
+// Config is what a Scheduler needs. Client, Informers, Clock and Log are required.
+type Config struct {
+	Client    kubernetes.Interface
+	Informers informers.SharedInformerFactory // started by the Scheduler
+	Clock     clock.WithTicker
+	Log       *slog.Logger
+	Name      string // pods with this spec.schedulerName are ours; "default-scheduler" unless set
+	Percent   int    // share of nodes to find fitting, 1..100; 0: adaptive
+	Seed      uint64 // of the choice among equal nodes; 0: from the clock
+	Binders   int    // requests under way at once; 64 unless set
+}
+
+// Scheduler assigns nodes to pods. Its cluster and queue belong to the Run goroutine.
+type Scheduler struct {
+	Config
+	inbox    *inbox
+	cluster  *cluster
+	queue    *queue
+	options  options
+	outbox   *outbox
+	recorder events.EventRecorder
+	handlers []cache.ResourceEventHandlerRegistration
+	figures  figures
+}
+
+// figures count what metrics show.
+type figures struct {
+	scheduled, unschedulable, failed atomic.Int64
+}
+
+// New checks c and registers the Scheduler's informers; nothing runs before Run.
+func New(c Config) (*Scheduler, error) {
+	if c.Client == nil || c.Informers == nil || c.Clock == nil || c.Log == nil {
+		return nil, errors.New("scheduler: Client, Informers, Clock and Log are required")
+	}
+	if c.Percent < 0 || c.Percent > 100 {
+		return nil, errors.New("scheduler: Percent must be 0 to 100")
+	}
+	if c.Name == "" {
+		c.Name = corev1.DefaultSchedulerName
+	}
+	if c.Seed == 0 {
+		c.Seed = uint64(c.Clock.Now().UnixNano())
+	}
+	if c.Binders == 0 {
+		c.Binders = 64
+	}
+	s := &Scheduler{
+		Config:  c,
+		inbox:   newInbox(),
+		cluster: newCluster(),
+		queue:   newQueue(),
+		outbox:  newOutbox(),
+		options: options{rules: defaultRules(), percent: c.Percent, rand: rand.New(rand.NewPCG(c.Seed, 0))},
+	}
+	for _, r := range []struct {
+		informer cache.SharedIndexInformer
+		handler  cache.ResourceEventHandler
+	}{
+		{c.Informers.Core().V1().Nodes().Informer(), s.nodeHandler()},
+		{c.Informers.Core().V1().Pods().Informer(), s.podHandler()},
+	} {
+		registration, err := r.informer.AddEventHandler(r.handler)
+		if err != nil {
+			return nil, err
+		}
+		s.handlers = append(s.handlers, registration)
+	}
+	return s, nil
+}
+
+// Run schedules until ctx ends. It returns nil then.
+func (s *Scheduler) Run(ctx context.Context) error {
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: s.Client.EventsV1()})
+	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
+		return err
+	}
+	defer broadcaster.Shutdown()
+	s.recorder = broadcaster.NewRecorder(scheme.Scheme, s.Name)
+
+	s.Informers.StartWithContext(ctx)
+	defer s.Informers.Shutdown()
+	for _, h := range s.handlers {
+		if !cache.WaitForCacheSync(ctx.Done(), h.HasSynced) {
+			return nil
+		}
+	}
+	s.Log.Info("scheduler is ready", "name", s.Name)
+	g, ctx := errgroup.WithContext(ctx)
+	for range s.Binders {
+		g.Go(func() error { s.outbox.run(ctx); return nil })
+	}
+	g.Go(func() error { s.loop(ctx); return nil })
+	return g.Wait()
+}
+
+// loop applies what arrived, tries the next pod, and sleeps when there is neither.
+func (s *Scheduler) loop(ctx context.Context) {
+	for ctx.Err() == nil {
+		for _, item := range s.inbox.take() {
+			item(s)
+		}
+		if w := s.queue.pop(s.Clock.Now()); w != nil {
+			s.schedule(ctx, w)
+			continue
+		}
+		s.sleep(ctx)
+	}
+}
+
+func (s *Scheduler) sleep(ctx context.Context) {
+	var alarm <-chan time.Time
+	if at, ok := s.queue.next(); ok {
+		timer := s.Clock.NewTimer(at.Sub(s.Clock.Now()))
+		defer timer.Stop()
+		alarm = timer.C()
+	}
+	select {
+	case <-ctx.Done():
+	case <-s.inbox.signal:
+	case <-alarm:
+		s.queue.happened(0, s.Clock.Now())
+	}
+}
+
+// schedule decides on one pod and hands the outcome to the binders.
+func (s *Scheduler) schedule(ctx context.Context, w *queued) {
+	d := decide(s.cluster, w.info, s.options)
+	if d.node == "" {
+		s.queue.refuse(w, d.turns|podChanged, s.Clock.Now())
+		s.figures.unschedulable.Add(1)
+		pod, message := w.info.pod, d.message()
+		s.outbox.send(func(ctx context.Context) { s.explain(ctx, pod, message) })
+		return
+	}
+	s.cluster.place(w.info, d.node, true)
+	s.outbox.send(func(ctx context.Context) { s.bind(ctx, w, d.node) })
+}
+
+// observePod takes a pod's present state to where it belongs: counted on its node, waiting, or forgotten.
+func (s *Scheduler) observePod(pod *corev1.Pod) {
+	now := s.Clock.Now()
+	if finished(pod) {
+		s.forgetPod(pod)
+		return
+	}
+	if pod.Spec.NodeName != "" {
+		s.queue.remove(pod.UID)
+		known := s.cluster.placed[pod.UID] != nil
+		s.cluster.place(newPodInfo(pod), pod.Spec.NodeName, false)
+		c := podPlaced
+		if known { // it may ask for less, or be on its way out
+			c |= podGone
+		}
+		s.queue.happened(c, now)
+		return
+	}
+	if at := s.cluster.placed[pod.UID]; at != nil && at.assumed {
+		return // its binding is under way
+	}
+	if pod.Spec.SchedulerName != s.Name || pod.DeletionTimestamp != nil || len(pod.Spec.SchedulingGates) > 0 {
+		s.queue.remove(pod.UID)
+		return
+	}
+	s.queue.set(newPending(pod), now)
+}
+
+func (s *Scheduler) forgetPod(pod *corev1.Pod) {
+	s.queue.remove(pod.UID)
+	if s.cluster.remove(pod.UID) {
+		s.queue.happened(podGone, s.Clock.Now())
+	}
+}
+
+func (s *Scheduler) observeNode(n *corev1.Node) {
+	if c := s.cluster.setNode(n); c != 0 {
+		s.queue.happened(c, s.Clock.Now())
+	}
+}
