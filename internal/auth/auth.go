@@ -5,6 +5,9 @@ package auth
 import (
 	"context"
 	"net/http"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // User is an authenticated sender. Immutable once made: one value is shared by all requests of a connection.
@@ -54,6 +57,9 @@ type Attributes struct {
 	Namespace   string
 	Name        string
 	Path        string
+	// Fields and Labels are what a list, watch or deletecollection is restricted to; nil when it is not, or not understood.
+	Fields fields.Requirements
+	Labels labels.Requirements
 }
 
 // Decision is an authorizer's verdict.
