@@ -1,0 +1,173 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
+)
+
+// config is every setting of every command. Each has one name: the flag --data-dir is the key data-dir of the configuration
+// file and the environment variable CANOPUS_DATA_DIR; a flag beats the variable, which beats the file.
+type config struct {
+	file string
+
+	dataDir, runDir, kubeconfig string
+	nodeName                    string
+	advertiseAddress            string
+	bindAddress                 string
+	port                        int
+	tlsSANs                     []string
+	clusterCIDR, serviceCIDR    string
+	clusterDNS, clusterDomain   string
+	nodePortRange               string
+	logLevel, logFormat         string
+
+	etcdCompaction time.Duration
+	reserve        string
+	leaderElect    bool
+
+	noAgent          bool
+	agentPort        int
+	kubeletDir       string
+	podLogsDir       string
+	containerLogsDir string
+	cgroupRoot       string
+	runtimeEndpoint  string
+	imagesDir        string
+	maxPods          int
+}
+
+// commonFlags are the settings of every part.
+func (c *config) commonFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.file, "config", "/etc/canopus/config.yaml", "configuration file; need not exist")
+	f.StringVar(&c.dataDir, "data-dir", "/var/lib/canopus", "where all state is kept")
+	f.StringVar(&c.runDir, "run-dir", "/run/canopus", "sockets and pid files")
+	f.StringVar(&c.kubeconfig, "kubeconfig", "/etc/canopus/kubeconfig", "kubeconfig: written for the admin by a server, read by the other parts")
+	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
+}
+
+func (c *config) networkFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.clusterCIDR, "cluster-cidr", "10.244.0.0/16", "addresses of pods")
+	f.StringVar(&c.serviceCIDR, "service-cidr", "10.96.0.0/12", "addresses of Services")
+	f.StringVar(&c.clusterDNS, "cluster-dns", "10.96.0.10", "address of the cluster's name server, within service-cidr")
+	f.StringVar(&c.clusterDomain, "cluster-domain", "cluster.local", "domain of Service names")
+}
+
+func (c *config) apiFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.bindAddress, "bind-address", "0.0.0.0", "address the API server listens on")
+	f.IntVar(&c.port, "port", 6443, "port of the API server; 0 picks a free one")
+	f.StringVar(&c.advertiseAddress, "advertise-address", "", "address at which nodes and pods reach the API server (default: the one of the default route)")
+	f.StringSliceVar(&c.tlsSANs, "tls-san", nil, "further names and addresses in the API server's certificate")
+	f.StringVar(&c.nodePortRange, "service-node-port-range", "30000-32767", "ports for Services of type NodePort")
+	f.DurationVar(&c.etcdCompaction, "etcd-compaction-interval", 5*time.Minute, "how much history watches can resume from")
+	f.StringVar(&c.reserve, "disk-reserve", "256Mi", "free space below which writes are refused")
+}
+
+func (c *config) electionFlags(f *pflag.FlagSet, byDefault bool) {
+	f.BoolVar(&c.leaderElect, "leader-elect", byDefault, "work only while holding the Lease of this part")
+}
+
+func (c *config) agentFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.nodeName, "node-name", "", "name of this node (default: the host name)")
+	f.IntVar(&c.agentPort, "agent-port", 10250, "port of the node agent's own server")
+	f.StringVar(&c.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "pod volumes and plugin sockets")
+	f.StringVar(&c.podLogsDir, "pod-logs-dir", "/var/log/pods", "container logs")
+	f.StringVar(&c.containerLogsDir, "container-logs-dir", "/var/log/containers", "links to container logs by container name")
+	f.StringVar(&c.cgroupRoot, "cgroup-root", "/", "cgroup below which kubepods is made")
+	f.StringVar(&c.runtimeEndpoint, "container-runtime-endpoint", "", "socket of a CRI runtime to use instead of the built-in containerd")
+	f.StringVar(&c.imagesDir, "images-dir", "", "image archives loaded at start (default: DATA-DIR/images)")
+	f.IntVar(&c.maxPods, "max-pods", 110, "pods this node takes")
+}
+
+// load fills every flag that was not given from the environment, then from the configuration file.
+func (c *config) load(f *pflag.FlagSet) error {
+	if v, ok := os.LookupEnv(envName("config")); ok && !f.Changed("config") {
+		c.file = v
+	}
+	fromFile, err := readConfigFile(c.file, f.Changed("config"))
+	if err != nil {
+		return err
+	}
+	for key := range fromFile {
+		if !slices.Contains(settingNames(), key) {
+			return fmt.Errorf("%s: unknown key %q; known are %s", c.file, key, strings.Join(settingNames(), ", "))
+		}
+	}
+	var errs []error
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed || flag.Name == "config" || flag.Name == "help" {
+			return
+		}
+		value, from := os.Getenv(envName(flag.Name)), envName(flag.Name)
+		if value == "" {
+			v, ok := fromFile[flag.Name]
+			if !ok {
+				return
+			}
+			value, from = plain(v), c.file+": "+flag.Name
+		}
+		if err := f.Set(flag.Name, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", from, err))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func envName(flag string) string {
+	return "CANOPUS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// settingNames are the keys a configuration file may have, whichever command reads it.
+func settingNames() []string {
+	var all config
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	all.commonFlags(f)
+	all.networkFlags(f)
+	all.apiFlags(f)
+	all.electionFlags(f, false)
+	all.agentFlags(f)
+	f.BoolVar(&all.noAgent, "no-agent", false, "")
+	var names []string
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Name != "config" {
+			names = append(names, flag.Name)
+		}
+	})
+	return names
+}
+
+func readConfigFile(path string, required bool) (map[string]any, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !required {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	out := map[string]any{}
+	if err := yaml.Unmarshal(data, &out); err != nil {
+		return nil, fmt.Errorf("configuration file %s is not a YAML mapping: %w", path, err)
+	}
+	return out, nil
+}
+
+// plain writes a YAML scalar or list of scalars the way a flag is written.
+func plain(v any) string {
+	list, ok := v.([]any)
+	if !ok {
+		return fmt.Sprint(v)
+	}
+	parts := make([]string, len(list))
+	for i, e := range list {
+		parts[i] = fmt.Sprint(e)
+	}
+	return strings.Join(parts, ",")
+}
