@@ -20,19 +20,19 @@ const (
 
 // DNS is the cluster's and the node's side of name resolution.
 type DNS struct {
-	ClusterIPs []string             // of the cluster's DNS Service; empty: pods use the node's resolver
-	Domain     string               // cluster.local
-	Node       runtimeapi.DNSConfig // what the node itself uses
+	ClusterIPs []string              // of the cluster's DNS Service; empty: pods use the node's resolver
+	Domain     string                // cluster.local
+	Node       *runtimeapi.DNSConfig // what the node itself uses
 }
 
 // ParseResolvConf reads a resolv.conf.
-func ParseResolvConf(path string) (runtimeapi.DNSConfig, error) {
+func ParseResolvConf(path string) (*runtimeapi.DNSConfig, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return runtimeapi.DNSConfig{}, fmt.Errorf("the node's resolver: %w", err)
+		return nil, fmt.Errorf("the node's resolver: %w", err)
 	}
 	defer f.Close()
-	var out runtimeapi.DNSConfig
+	out := &runtimeapi.DNSConfig{}
 	s := bufio.NewScanner(f)
 	for s.Scan() {
 		fields := strings.Fields(s.Text())
@@ -74,7 +74,7 @@ func (d *DNS) Resolve(pod *corev1.Pod) (*runtimeapi.DNSConfig, []string) {
 			break
 		}
 		out.Servers = slices.Clone(d.ClusterIPs)
-		out.Searches = append([]string{pod.Namespace + ".svc." + d.Domain, "svc." + d.Domain, d.Domain}, d.Node.Searches...)
+		out.Searches = append([]string{pod.Namespace + ".svc." + d.Domain, "svc." + d.Domain, d.Domain}, d.Node.GetSearches()...)
 		out.Options = []string{"ndots:5"}
 	}
 	if c := pod.Spec.DNSConfig; c != nil {
@@ -87,9 +87,9 @@ func (d *DNS) Resolve(pod *corev1.Pod) (*runtimeapi.DNSConfig, []string) {
 }
 
 func (d *DNS) copyNode(out *runtimeapi.DNSConfig) {
-	out.Servers = slices.Clone(d.Node.Servers)
-	out.Searches = slices.Clone(d.Node.Searches)
-	out.Options = slices.Clone(d.Node.Options)
+	out.Servers = slices.Clone(d.Node.GetServers())
+	out.Searches = slices.Clone(d.Node.GetSearches())
+	out.Options = slices.Clone(d.Node.GetOptions())
 }
 
 // bound cuts what exceeds the resolver's limits and says so.
