@@ -1,0 +1,92 @@
+# Canopus. `make help` lists what there is.
+
+GO        ?= go
+PREFIX    ?= /usr/local
+VERSION   := 0.1.0
+COMMIT    := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS   := -s -w -X main.release=$(VERSION) -X main.commit=$(COMMIT)
+CANOPUS   := bin/canopus
+# Debian packages: what the build and a node need, and what only the tests need.
+BUILD_DEPS := gcc libc6-dev libseccomp-dev pkg-config
+NODE_DEPS  := nftables iproute2 conntrack kmod
+TEST_DEPS  := busybox-static skopeo
+RACE       ?= -race
+export CGO_ENABLED ?= 1
+export GOTOOLCHAIN ?= local
+export GOFLAGS ?= -buildvcs=false
+
+.DEFAULT_GOAL := help
+.PHONY: help deps test-deps bundle build install up down reset status test unit e2e vet staticcheck lint bench fuzz generate parity conformance clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# want PACKAGES: install those that are missing, when root may.
+want = @missing=""; for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ]; then echo "installing$$missing"; \
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $$missing; } >/dev/null; \
+	else echo "missing$$missing: run 'sudo apt-get install$$missing'"; exit $(2); fi
+
+deps: ## install the Debian packages that the build and a node need (as root)
+	$(call want,$(BUILD_DEPS) $(NODE_DEPS),1)
+
+test-deps: deps
+	$(call want,$(TEST_DEPS),0)
+
+bundle: deps ## build containerd, runc, CNI plugins, kubectl and the small images that canopus carries
+	@echo "runtime programs (a few minutes the first time)"
+	@$(MAKE) --no-print-directory -C runtime
+
+build: bundle ## build bin/canopus
+	@start=$$(date +%s); printf '  %-28s' canopus; mkdir -p bin; \
+	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(CANOPUS) ./cmd/canopus && echo " $$(( $$(date +%s) - start )) s"
+
+install: build ## copy canopus to PREFIX/bin
+	install -D -m 0755 $(CANOPUS) $(DESTDIR)$(PREFIX)/bin/canopus
+
+up: build ## build and start a cluster on this machine, with a demo
+	@$(CANOPUS) up --demo
+
+down: ## stop Canopus and its pods
+	@$(CANOPUS) stop --pods
+
+reset: ## remove every trace of Canopus from this machine
+	@$(CANOPUS) reset --yes
+
+status: ## tell how the cluster is
+	@$(CANOPUS) status
+
+test: test-deps build vet staticcheck unit e2e ## every test, from unit tests to real containers
+
+unit: ## tests of packages, with the race detector
+	$(GO) test $(RACE) -timeout 20m ./cmd/... ./internal/... ./runtime/...
+
+e2e: build test-deps ## end-to-end tests on real containers (root)
+	@$(MAKE) --no-print-directory -C runtime test-image
+	$(GO) test -count=1 -timeout 30m -v ./test/e2e/... | $(GO) run ./test/report
+
+vet: ## go vet
+	$(GO) vet ./...
+
+staticcheck: ## staticcheck
+	@$(GO) build -C tools -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+
+lint: ## the house rules
+	$(GO) test ./internal/lint
+
+bench: build ## print the figures of the README
+	$(GO) run ./test/bench
+
+fuzz: ## every fuzz target for a minute
+	@for p in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal | xargs -n1 dirname | sort -u); do \
+		for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -d' ' -f2); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 1m ./$$p || exit 1; done; done
+
+generate: ## make the OpenAPI documents again
+	$(GO) generate ./internal/apiserver/openapi
+
+clean: ## remove what was built
+	rm -rf bin
+	$(MAKE) --no-print-directory -C runtime clean
