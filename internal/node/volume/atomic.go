@@ -110,7 +110,8 @@ func sameFiles(dir string, files map[string]file) bool {
 		}
 		f, ok := files[name]
 		info, err := d.Info()
-		if err != nil || !ok || info.Mode().Perm()&0o777 != f.mode.Perm()|info.Mode().Perm()&0o440&^f.mode.Perm() {
+		// The group's bits are left out: fsGroup may have added some.
+		if err != nil || !ok || info.Mode().Perm()&^0o060 != f.mode.Perm()&^0o060 {
 			return errors.Join(fs.ErrExist, err)
 		}
 		b, err := os.ReadFile(p)
