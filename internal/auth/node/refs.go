@@ -156,3 +156,15 @@ func volumeRefs(pv *corev1.PersistentVolume) []ref {
 	}
 	return refs
 }
+
+// References says which sort of API object, if any, p names besides itself and its service account: "secrets" for instance.
+func References(p *corev1.Pod) string {
+	c := *p
+	c.Annotations, c.Spec.ServiceAccountName = nil, ""
+	for _, r := range podRefs(&c) {
+		if r.resource != "pods" {
+			return r.resource
+		}
+	}
+	return ""
+}
