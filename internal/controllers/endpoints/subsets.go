@@ -1,0 +1,154 @@
+package endpoints
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"canopus/internal/controllers/backends"
+	"canopus/internal/controllers/podstate"
+)
+
+const (
+	// mostAddresses bounds an Endpoints object; beyond it only EndpointSlices tell the whole.
+	mostAddresses = 1000
+	managedByKey  = "endpoints.kubernetes.io/managed-by"
+	managedBy     = "endpoint-controller"
+	truncated     = "truncated"
+)
+
+// subsets computes the addresses of svc in the canonical form: pods with the same ports together, all in a fixed order.
+func subsets(svc *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset {
+	family := backends.Families(svc)[0]
+	byPorts := map[string]*corev1.EndpointSubset{}
+	for _, pod := range pods {
+		ip := backends.Address(pod, family)
+		if ip == "" || !backends.Counts(pod, svc.Spec.PublishNotReadyAddresses) {
+			continue
+		}
+		ports := ports(svc, pod)
+		if len(ports) == 0 && len(svc.Spec.Ports) > 0 {
+			continue // none of the Service's ports is in this pod
+		}
+		key := fmt.Sprint(portTexts(ports))
+		s := byPorts[key]
+		if s == nil {
+			s = &corev1.EndpointSubset{Ports: ports}
+			byPorts[key] = s
+		}
+		address := corev1.EndpointAddress{IP: ip, Hostname: backends.Hostname(pod, svc), TargetRef: backends.Reference(pod)}
+		if name := pod.Spec.NodeName; name != "" {
+			address.NodeName = &name
+		}
+		if podstate.Ready(pod) || svc.Spec.PublishNotReadyAddresses {
+			s.Addresses = append(s.Addresses, address)
+		} else {
+			s.NotReadyAddresses = append(s.NotReadyAddresses, address)
+		}
+	}
+	var out []corev1.EndpointSubset
+	for _, key := range slices.Sorted(maps.Keys(byPorts)) {
+		s := byPorts[key]
+		slices.SortFunc(s.Addresses, byAddress)
+		slices.SortFunc(s.NotReadyAddresses, byAddress)
+		out = append(out, *s)
+	}
+	return out
+}
+
+func byAddress(a, b corev1.EndpointAddress) int {
+	return cmp.Or(cmp.Compare(a.IP, b.IP), cmp.Compare(a.TargetRef.UID, b.TargetRef.UID))
+}
+
+func ports(svc *corev1.Service, pod *corev1.Pod) []corev1.EndpointPort {
+	var out []corev1.EndpointPort
+	for _, p := range svc.Spec.Ports {
+		if number, ok := backends.TargetPort(pod, p); ok {
+			protocol := p.Protocol
+			if protocol == "" {
+				protocol = corev1.ProtocolTCP
+			}
+			out = append(out, corev1.EndpointPort{Name: p.Name, Port: number, Protocol: protocol, AppProtocol: p.AppProtocol})
+		}
+	}
+	slices.SortFunc(out, func(a, b corev1.EndpointPort) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	return out
+}
+
+func portTexts(ports []corev1.EndpointPort) string {
+	var texts []string
+	for _, p := range ports {
+		app := ""
+		if p.AppProtocol != nil {
+			app = *p.AppProtocol
+		}
+		texts = append(texts, fmt.Sprintf("%s/%s/%d/%s", p.Name, p.Protocol, p.Port, app))
+	}
+	return strings.Join(texts, " ")
+}
+
+// truncate keeps at most mostAddresses, ready ones before others, and reports whether it had to drop any.
+func truncate(in []corev1.EndpointSubset) ([]corev1.EndpointSubset, bool) {
+	total := 0
+	for _, s := range in {
+		total += len(s.Addresses) + len(s.NotReadyAddresses)
+	}
+	if total <= mostAddresses {
+		return in, false
+	}
+	left := mostAddresses
+	take := func(a []corev1.EndpointAddress) []corev1.EndpointAddress {
+		n := min(left, len(a))
+		left -= n
+		return a[:n]
+	}
+	out := slices.Clone(in)
+	for i := range out {
+		out[i].Addresses = take(out[i].Addresses)
+	}
+	for i := range out {
+		out[i].NotReadyAddresses = take(out[i].NotReadyAddresses)
+	}
+	out = slices.DeleteFunc(out, func(s corev1.EndpointSubset) bool { return len(s.Addresses)+len(s.NotReadyAddresses) == 0 })
+	return out, true
+}
+
+// wanted returns the Endpoints to write for svc, nil when there is right. trigger is the annotation's new text, "" for none.
+func wanted(svc *corev1.Service, pods []*corev1.Pod, there *corev1.Endpoints, trigger string) *corev1.Endpoints {
+	want := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: svc.Name, Namespace: svc.Namespace}}
+	if there != nil {
+		want = there.DeepCopy()
+	}
+	full := false
+	want.Subsets, full = truncate(subsets(svc, pods))
+	want.Labels = make(map[string]string, len(svc.Labels)+2)
+	maps.Copy(want.Labels, svc.Labels)
+	delete(want.Labels, corev1.IsHeadlessService)
+	if backends.Headless(svc) {
+		want.Labels[corev1.IsHeadlessService] = ""
+	}
+	want.Labels[managedByKey] = managedBy
+	if want.Annotations == nil {
+		want.Annotations = map[string]string{}
+	}
+	delete(want.Annotations, corev1.EndpointsOverCapacity)
+	if full {
+		want.Annotations[corev1.EndpointsOverCapacity] = truncated
+	}
+	if there != nil && equality.Semantic.DeepEqual(there, want) {
+		return nil
+	}
+	delete(want.Annotations, corev1.EndpointsLastChangeTriggerTime)
+	if trigger != "" {
+		want.Annotations[corev1.EndpointsLastChangeTriggerTime] = trigger
+	}
+	return want
+}

@@ -1,0 +1,175 @@
+package endpointslice
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"canopus/internal/controllers/backends"
+	"canopus/internal/controllers/podstate"
+)
+
+const managedBy = "endpointslice-controller.k8s.io"
+
+// group is the endpoints of one family that have the same ports: they can share slices.
+type group struct {
+	family    discoveryv1.AddressType
+	ports     []discoveryv1.EndpointPort
+	endpoints []discoveryv1.Endpoint
+}
+
+func (g group) key() string { return groupKey(g.family, g.ports) }
+
+// groupKey is equal for slices whose endpoints could be in one slice.
+func groupKey(family discoveryv1.AddressType, ports []discoveryv1.EndpointPort) string {
+	texts := make([]string, 0, len(ports))
+	for _, p := range ports {
+		texts = append(texts, fmt.Sprintf("%s/%s/%d/%s", value(p.Name), value(p.Protocol), value(p.Port), value(p.AppProtocol)))
+	}
+	slices.Sort(texts)
+	return string(family) + " " + strings.Join(texts, " ")
+}
+
+func value[T any](p *T) T {
+	var zero T
+	if p == nil {
+		return zero
+	}
+	return *p
+}
+
+// desired computes the endpoints of svc, grouped, in a fixed order. nodes is by name; pods whose node is not in it are left
+// out, because their zone is not known: missing says so.
+func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.Node) (groups []group, missing bool) {
+	if svc.Spec.Type == corev1.ServiceTypeExternalName {
+		return nil, false
+	}
+	byKey := map[string]*group{}
+	for _, family := range backends.Families(svc) {
+		for _, pod := range pods {
+			address := backends.Address(pod, family)
+			if address == "" || !backends.Counts(pod, true) {
+				continue
+			}
+			node := nodes[pod.Spec.NodeName]
+			if node == nil && pod.Spec.NodeName != "" {
+				missing = true
+				continue
+			}
+			g := group{family: discoveryv1.AddressType(family), ports: ports(svc, pod)}
+			if byKey[g.key()] == nil {
+				byKey[g.key()] = &g
+			}
+			in := byKey[g.key()]
+			in.endpoints = append(in.endpoints, endpoint(svc, pod, node, address))
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
+		g := byKey[key]
+		slices.SortFunc(g.endpoints, func(a, b discoveryv1.Endpoint) int { return cmp.Compare(identity(a), identity(b)) })
+		groups = append(groups, *g)
+	}
+	return groups, missing
+}
+
+// ports resolves svc's ports in pod; what pod does not have is left out.
+func ports(svc *corev1.Service, pod *corev1.Pod) []discoveryv1.EndpointPort {
+	out := []discoveryv1.EndpointPort{}
+	for _, p := range svc.Spec.Ports {
+		number, ok := backends.TargetPort(pod, p)
+		if !ok {
+			continue
+		}
+		name, protocol := p.Name, p.Protocol
+		if protocol == "" {
+			protocol = corev1.ProtocolTCP
+		}
+		out = append(out, discoveryv1.EndpointPort{Name: &name, Port: &number, Protocol: &protocol, AppProtocol: p.AppProtocol})
+	}
+	return out
+}
+
+func endpoint(svc *corev1.Service, pod *corev1.Pod, node *corev1.Node, address string) discoveryv1.Endpoint {
+	serving, terminating := podstate.Ready(pod), pod.DeletionTimestamp != nil
+	// Consumers that know only "ready" must not send to a pod that is on its way out.
+	ready := svc.Spec.PublishNotReadyAddresses || serving && !terminating
+	e := discoveryv1.Endpoint{
+		Addresses:  []string{address},
+		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
+		TargetRef:  backends.Reference(pod),
+	}
+	if node != nil {
+		name := node.Name
+		e.NodeName = &name
+		if zone := node.Labels[corev1.LabelTopologyZone]; zone != "" {
+			e.Zone = &zone
+		}
+	}
+	if hostname := backends.Hostname(pod, svc); hostname != "" {
+		e.Hostname = &hostname
+	}
+	e.Hints = hints(svc, e, ready)
+	return e
+}
+
+// hints says which zones and nodes a ready endpoint is meant for, by spec.trafficDistribution.
+func hints(svc *corev1.Service, e discoveryv1.Endpoint, ready bool) *discoveryv1.EndpointHints {
+	if svc.Spec.TrafficDistribution == nil || !ready {
+		return nil
+	}
+	var h discoveryv1.EndpointHints
+	switch *svc.Spec.TrafficDistribution {
+	case corev1.ServiceTrafficDistributionPreferSameNode:
+		if e.NodeName != nil {
+			h.ForNodes = []discoveryv1.ForNode{{Name: *e.NodeName}}
+		}
+	case corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferClose:
+	default:
+		return nil
+	}
+	if e.Zone != nil {
+		h.ForZones = []discoveryv1.ForZone{{Name: *e.Zone}}
+	}
+	if h.ForZones == nil && h.ForNodes == nil {
+		return nil
+	}
+	return &h
+}
+
+// identity tells endpoints apart: the same pod may come back with another address, and the reverse.
+func identity(e discoveryv1.Endpoint) string {
+	id := strings.Join(e.Addresses, ",")
+	if e.TargetRef != nil {
+		id += " " + string(e.TargetRef.UID)
+	}
+	return id
+}
+
+// sliceLabels are those of svc, and the ones by which slices are found.
+func sliceLabels(svc *corev1.Service) map[string]string {
+	out := make(map[string]string, len(svc.Labels)+3)
+	maps.Copy(out, svc.Labels)
+	delete(out, corev1.IsHeadlessService)
+	if backends.Headless(svc) {
+		out[corev1.IsHeadlessService] = ""
+	}
+	out[discoveryv1.LabelServiceName] = svc.Name
+	out[discoveryv1.LabelManagedBy] = managedBy
+	return out
+}
+
+func newSlice(svc *corev1.Service, family discoveryv1.AddressType) *discoveryv1.EndpointSlice {
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: svc.Name + "-", Namespace: svc.Namespace, Labels: sliceLabels(svc),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(svc, corev1.SchemeGroupVersion.WithKind("Service"))},
+		},
+		AddressType: family, Endpoints: []discoveryv1.Endpoint{}, Ports: []discoveryv1.EndpointPort{},
+	}
+}

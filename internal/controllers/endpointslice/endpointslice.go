@@ -1,0 +1,225 @@
+// Package endpointslice keeps the EndpointSlices of every Service that has a selector.
+//
+// desired.go computes the endpoints, plan.go packs them into slices with few writes, this file observes and writes.
+// Slices have random names, so what was created or deleted is remembered until the cache shows it.
+package endpointslice
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"canopus/internal/controllers/backends"
+	"canopus/internal/controllers/reconcile"
+)
+
+const (
+	workers = 5
+	byOwner = "canopus/service-slices"
+)
+
+// Controller reconciles Services.
+type Controller struct {
+	reconcile.Deps
+	services      v1.ServiceLister
+	pods          v1.PodLister
+	nodes         v1.NodeLister
+	podInformer   cache.SharedIndexInformer
+	sliceInformer cache.SharedIndexInformer
+	written       *reconcile.Written[*discoveryv1.EndpointSlice]
+	loop          *reconcile.Loop[types.NamespacedName]
+
+	mu       sync.Mutex
+	triggers map[types.NamespacedName]backends.Triggers
+}
+
+// New makes a controller that does nothing before Run.
+func New(d reconcile.Deps) (*Controller, error) {
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
+	core := d.Informers.Core().V1()
+	c := &Controller{
+		Deps: d, services: core.Services().Lister(), pods: core.Pods().Lister(), nodes: core.Nodes().Lister(),
+		podInformer: core.Pods().Informer(), sliceInformer: d.Informers.Discovery().V1().EndpointSlices().Informer(),
+		written:  reconcile.NewWritten[*discoveryv1.EndpointSlice](),
+		triggers: map[types.NamespacedName]backends.Triggers{},
+	}
+	if err := reconcile.Index(c.sliceInformer, byOwner, sliceService); err != nil {
+		return nil, err
+	}
+	if err := reconcile.IndexByNode(c.podInformer); err != nil {
+		return nil, err
+	}
+	var err error
+	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
+		Name: "endpoint_slice", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Sources: []reconcile.Source[types.NamespacedName]{
+			reconcile.Self(core.Services().Informer()),
+			reconcile.On(c.podInformer, func(old, pod *corev1.Pod) []types.NamespacedName {
+				return backends.Services(c.services, old, pod)
+			}),
+			reconcile.On(core.Nodes().Informer(), c.nodeChanged),
+			reconcile.On(c.sliceInformer, sliceChanged),
+		},
+	})
+	return c, err
+}
+
+// Run works until ctx ends.
+func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
+
+// sliceService indexes the slices that this controller manages by their Service.
+func sliceService(obj any) ([]string, error) {
+	s, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok || s.Labels[discoveryv1.LabelManagedBy] != managedBy || s.Labels[discoveryv1.LabelServiceName] == "" {
+		return nil, nil
+	}
+	return []string{s.Namespace + "/" + s.Labels[discoveryv1.LabelServiceName]}, nil
+}
+
+func sliceChanged(old, s *discoveryv1.EndpointSlice) []types.NamespacedName {
+	var keys []types.NamespacedName
+	for _, x := range []*discoveryv1.EndpointSlice{old, s} {
+		if x != nil && x.Labels[discoveryv1.LabelManagedBy] == managedBy {
+			keys = append(keys, types.NamespacedName{Namespace: x.Namespace, Name: x.Labels[discoveryv1.LabelServiceName]})
+		}
+	}
+	return keys
+}
+
+// nodeChanged wakes the Services with pods on a node that appeared or changed its zone.
+func (c *Controller) nodeChanged(old, node *corev1.Node) []types.NamespacedName {
+	if node == nil || old != nil && old.Labels[corev1.LabelTopologyZone] == node.Labels[corev1.LabelTopologyZone] {
+		return nil
+	}
+	pods, err := reconcile.Indexed[*corev1.Pod](c.podInformer, reconcile.ByNode, node.Name)
+	if err != nil {
+		return nil
+	}
+	var keys []types.NamespacedName
+	for _, p := range pods {
+		keys = append(keys, backends.Services(c.services, nil, p)...)
+	}
+	return keys
+}
+
+func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
+	svc, err := c.services.Services(key.Namespace).Get(key.Name)
+	if apierrors.IsNotFound(err) {
+		c.remember(key, backends.Triggers{}) // the garbage collector removes the slices
+		return 0, nil
+	}
+	if err != nil || svc.DeletionTimestamp != nil || svc.Spec.Selector == nil && svc.Spec.Type != corev1.ServiceTypeExternalName {
+		return 0, err
+	}
+	pods, err := backends.Selected(c.pods, svc)
+	if err != nil {
+		return 0, err
+	}
+	nodes, err := c.nodesOf(pods)
+	if err != nil {
+		return 0, err
+	}
+	seen := c.sliceInformer.GetStore().LastStoreSyncResourceVersion() // before the list: see Written.View
+	existing, err := reconcile.Indexed[*discoveryv1.EndpointSlice](c.sliceInformer, byOwner, key.String())
+	if err != nil {
+		return 0, err
+	}
+	existing = c.written.View(svc.UID, existing, seen)
+	groups, _ := desired(svc, pods, nodes) // a missing node wakes us when it appears
+	c.mu.Lock()
+	next, trigger := c.triggers[key].Next(svc, pods)
+	c.mu.Unlock()
+	if err := c.apply(ctx, svc, plan(svc, existing, groups), trigger); err != nil {
+		return 0, fmt.Errorf("endpointslices of service %s: %w", key, err)
+	}
+	c.remember(key, next)
+	return 0, nil
+}
+
+func (c *Controller) remember(key types.NamespacedName, t backends.Triggers) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.Service.IsZero() && len(t.Pods) == 0 {
+		delete(c.triggers, key)
+		return
+	}
+	c.triggers[key] = t
+}
+
+func (c *Controller) nodesOf(pods []*corev1.Pod) (map[string]*corev1.Node, error) {
+	out := map[string]*corev1.Node{}
+	for _, p := range pods {
+		if _, known := out[p.Spec.NodeName]; known || p.Spec.NodeName == "" {
+			continue
+		}
+		node, err := c.nodes.Get(p.Spec.NodeName)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[p.Spec.NodeName] = node
+	}
+	return out, nil
+}
+
+func (c *Controller) apply(ctx context.Context, svc *corev1.Service, a actions, trigger time.Time) error {
+	client := c.Client.DiscoveryV1().EndpointSlices(svc.Namespace)
+	for _, s := range a.create {
+		stamp(s, trigger)
+		created, err := client.Create(ctx, s, metav1.CreateOptions{})
+		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			return nil
+		}
+		if err != nil {
+			return c.failed(svc, "create", err)
+		}
+		c.written.Created(svc.UID, created)
+	}
+	for _, s := range a.update {
+		stamp(s, trigger)
+		if _, err := client.Update(ctx, s, metav1.UpdateOptions{}); err != nil {
+			return c.failed(svc, "update", err)
+		}
+	}
+	for _, s := range a.remove {
+		err := client.Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(s.UID))})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return c.failed(svc, "delete", err)
+		}
+		c.written.Deleted(svc.UID, s.UID)
+	}
+	return nil
+}
+
+func (c *Controller) failed(svc *corev1.Service, verb string, err error) error {
+	if !apierrors.IsConflict(err) {
+		c.Events.Eventf(svc, corev1.EventTypeWarning, "FailedToUpdateEndpointSlices",
+			"Error updating Endpoint Slices for Service %s/%s: %v", svc.Namespace, svc.Name, err)
+	}
+	return fmt.Errorf("%s: %w", verb, err)
+}
+
+// stamp notes which change a write carries, or that it carries none of the pods' or the Service's own.
+func stamp(s *discoveryv1.EndpointSlice, trigger time.Time) {
+	out := make(map[string]string, len(s.Annotations)+1)
+	maps.Copy(out, s.Annotations)
+	delete(out, corev1.EndpointsLastChangeTriggerTime)
+	if !trigger.IsZero() {
+		out[corev1.EndpointsLastChangeTriggerTime] = backends.Stamp(trigger)
+	}
+	s.Annotations = out
+}
