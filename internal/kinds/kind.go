@@ -53,6 +53,7 @@ type Spec[T any, P interface {
 	Grace          func(obj P, asked *int64) int64         // seconds of graceful deletion; nil: none, gone at once
 	NameRule       func(name string, prefix bool) []string // nil: DNS subdomain
 	CreateOnUpdate bool                                    // PUT to an absent name creates it
+	ReturnDeleted  bool                                    // a delete answers with the object's last state, not with a Status
 	StrictUpdate   bool                                    // an update without resourceVersion is refused
 	Generation     bool                                    // create sets metadata.generation to 1; PrepareUpdate bumps it
 	Subresources   []Subresource
@@ -114,6 +115,7 @@ type Kind struct {
 	Grace                         func(obj Object, asked *int64) int64 // nil: none
 	NameRule                      func(name string, prefix bool) []string
 	CreateOnUpdate, StrictUpdate  bool
+	ReturnDeleted                 bool
 	Virtual                       bool
 	Generation                    bool
 	Subresources                  []Subresource
