@@ -76,9 +76,17 @@ func (e *TooLarge) Error() string {
 }
 
 // NoSpace says that a write is refused to keep etcd's disk from filling up.
-type NoSpace struct{ Free, Reserve uint64 }
+type NoSpace struct {
+	Free, Reserve uint64
+	Err           error // etcd's own refusal, if it was etcd: its quota is used up
+}
+
+func (e *NoSpace) Unwrap() error { return e.Err }
 
 func (e *NoSpace) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("etcd's storage quota is used up: delete objects, then compact, defragment and disarm its alarm: %v", e.Err)
+	}
 	return fmt.Sprintf("only %d MiB are free where etcd writes, %d MiB are kept in reserve: free disk space; deletes still work", e.Free>>20, e.Reserve>>20)
 }
 

@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// span is a range of keys below a resource's prefix: start <= key < end; end "" is no bound.
+type span struct{ start, end string }
+
+// roots keeps the states that pages of lists were read from, so that the next page need not rebuild its own. What they hold
+// beyond the present state is held by the ring's records too, so the history budget covers them: roots older than the ring go.
+type roots struct {
+	list []root // newest use last
+}
+
+type root struct {
+	rev  int64
+	tree tree
+}
+
+// maxRoots bounds the nodes (not entries) that only old roots hold.
+const maxRoots = 16
+
+func (k *roots) find(rev int64) (tree, bool) {
+	for _, have := range k.list {
+		if have.rev == rev {
+			return have.tree, true
+		}
+	}
+	return tree{}, false
+}
+
+func (k *roots) add(rev int64, t tree) {
+	if _, ok := k.find(rev); ok {
+		return
+	}
+	if len(k.list) == maxRoots {
+		k.list = append(k.list[:0], k.list[1:]...)
+	}
+	k.list = append(k.list, root{rev, t})
+}
+
+// forget drops what is older than the ring.
+func (k *roots) forget(floor int64) {
+	kept := k.list[:0]
+	for _, have := range k.list {
+		if have.rev >= floor {
+			kept = append(kept, have)
+		}
+	}
+	clear(k.list[len(kept):])
+	k.list = kept
+}
+
+// retain keeps t for the next page of a list at rev.
+func (r *Resource) retain(rev int64, t tree) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rev >= r.floor {
+		r.roots.add(rev, t)
+	}
+}
+
+// stateAt returns the state at rev, of at least the keys in s: kept, or rebuilt by undoing what the ring holds, or read from
+// etcd. rev is applied.
+func (r *Resource) stateAt(ctx context.Context, rev int64, s span) (tree, error) {
+	if t, ok := r.rebuild(rev); ok {
+		return t, nil
+	}
+	return r.readAt(ctx, rev, s)
+}
+
+func (r *Resource) rebuild(rev int64) (tree, bool) {
+	r.mu.Lock()
+	if rev < r.floor {
+		r.mu.Unlock()
+		return tree{}, false
+	}
+	if t, ok := r.roots.find(rev); ok {
+		r.mu.Unlock()
+		return t, true
+	}
+	t := r.state.Load().tree
+	var undo []*record
+	for i := r.ring.after(rev); i != r.ring.end; i++ {
+		undo = append(undo, r.ring.at(i))
+	}
+	r.mu.Unlock()
+	for i := len(undo) - 1; i >= 0; i-- {
+		if rec := undo[i]; rec.prev != nil {
+			t = t.set(rec.prev)
+		} else {
+			t = t.delete(rec.now.key)
+		}
+	}
+	return t, true
+}
+
+// readAt reads the keys in s from etcd as they were at rev.
+func (r *Resource) readAt(ctx context.Context, rev int64, s span) (tree, error) {
+	end := clientv3.GetPrefixRangeEnd(r.prefix)
+	if s.end != "" {
+		end = r.prefix + s.end
+	}
+	var entries []*Entry
+	live := r.state.Load().tree
+	for start := r.prefix + s.start; ; {
+		resp, err := r.store.c.Etcd.Get(ctx, start, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(pageSize))
+		if errors.Is(err, rpctypes.ErrCompacted) {
+			return tree{}, &Expired{Revision: rev}
+		}
+		if err != nil {
+			return tree{}, fmt.Errorf("read %s at revision %d from etcd: %w", r.prefix, rev, err)
+		}
+		for _, kv := range resp.Kvs {
+			c := change{key: string(kv.Key[len(r.prefix):]), rev: kv.ModRevision, value: kv.Value}
+			e := live.get(c.key)
+			if e == nil || e.Revision != c.rev {
+				if e, err = r.decode(ctx, c); err != nil {
+					r.unreadable(c, err)
+					continue
+				}
+			}
+			entries = append(entries, e)
+		}
+		if !resp.More {
+			return treeOf(entries), nil
+		}
+		start = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+}
