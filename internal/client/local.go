@@ -1,0 +1,141 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"sync"
+
+	"canopus/internal/auth"
+	"canopus/internal/store"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+)
+
+// LocalConfig says which API server of this process a Local leads to. All fields are required.
+type LocalConfig struct {
+	Handler http.Handler
+	// Resource returns the stored resource of a kind, nil when it is not served.
+	Resource   func(schema.GroupVersionKind) *store.Resource
+	Authorizer auth.Authorizer
+	Log        *slog.Logger
+}
+
+// Local gives the parts of the server's own process access to its API.
+type Local struct {
+	LocalConfig
+	informers informers.SharedInformerFactory // holds every informer; parts see it through a view
+
+	mu   sync.Mutex
+	ctx  context.Context    // of Run; nil before. Informers outlive the parts that asked for them.
+	read map[grant]struct{} // what parts asked informers for
+}
+
+// grant is one identity's need to list and watch one resource.
+type grant struct {
+	user     *auth.User
+	resource schema.GroupResource
+}
+
+// NewLocal checks c.
+func NewLocal(c LocalConfig) (*Local, error) {
+	if c.Handler == nil || c.Resource == nil || c.Authorizer == nil || c.Log == nil {
+		return nil, errors.New("local client: Handler, Resource, Authorizer and Log are required")
+	}
+	l := &Local{LocalConfig: c, read: map[grant]struct{}{}}
+	// The factory's own client is never asked: every informer is made by informerFor.
+	clientset, err := kubernetes.NewForConfig(l.config(&auth.User{Name: "system:apiserver"}, "informers"))
+	if err != nil {
+		return nil, err
+	}
+	l.informers = informers.NewSharedInformerFactory(clientset, 0)
+	return l, nil
+}
+
+// Run runs the informers that parts ask for, before and during Run, until ctx ends.
+func (l *Local) Run(ctx context.Context) error {
+	l.mu.Lock()
+	l.ctx = ctx
+	l.mu.Unlock()
+	l.start()
+	<-ctx.Done()
+	l.informers.Shutdown()
+	return nil
+}
+
+// start starts what was asked for and does not run yet.
+func (l *Local) start() {
+	l.mu.Lock()
+	ctx := l.ctx
+	l.mu.Unlock()
+	if ctx != nil && ctx.Err() == nil {
+		l.informers.StartWithContext(ctx)
+	}
+}
+
+// As returns access as user. agent is the user agent, from which the API server takes the field manager's name.
+func (l *Local) As(user *auth.User, agent string) (*Access, error) {
+	config := l.config(user, agent)
+	clientset, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return &Access{Config: config, Client: clientset, Informers: &view{local: l, user: user}}, nil
+}
+
+func (l *Local) config(user *auth.User, agent string) *rest.Config {
+	// The host is never dialled.
+	config := &rest.Config{Host: "http://canopus.local", Transport: &transport{handler: l.Handler, user: user}}
+	tune(config, agent)
+	return config
+}
+
+// resource finds what object's type is stored as.
+func (l *Local) resource(object runtime.Object) (*store.Resource, error) {
+	kinds, _, err := scheme.Scheme.ObjectKinds(object)
+	if err != nil {
+		return nil, err
+	}
+	for _, kind := range kinds {
+		if r := l.Resource(kind); r != nil {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is not served", reflect.TypeOf(object))
+}
+
+func (l *Local) note(user *auth.User, resource schema.GroupResource) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.read[grant{user, resource}] = struct{}{}
+}
+
+// Verify checks that every identity whose informers were asked for may list and watch what it reads, as it would have to
+// over HTTPS. It returns an error that names each missing permission. Call it once the authorizer is in step.
+func (l *Local) Verify(ctx context.Context) error {
+	l.mu.Lock()
+	grants := make([]grant, 0, len(l.read))
+	for g := range l.read {
+		grants = append(grants, g)
+	}
+	l.mu.Unlock()
+	var missing []error
+	for _, g := range grants {
+		for _, verb := range []string{"list", "watch"} {
+			decision, _, err := l.Authorizer.Authorize(ctx, &auth.Attributes{User: g.user, Verb: verb, IsResource: true,
+				Group: g.resource.Group, Resource: g.resource.Resource})
+			if err != nil || decision != auth.Allow {
+				missing = append(missing, fmt.Errorf("%s may not %s %s", g.user.Name, verb, g.resource))
+			}
+		}
+	}
+	return errors.Join(missing...)
+}

@@ -1,0 +1,181 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+
+	"canopus/internal/store"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// source is a ListerWatcher over one resource of the store. What it yields are the store's own objects: no socket, no
+// encoding, no copy. object is an empty object of the resource's type.
+type source struct {
+	resource *store.Resource
+	object   runtime.Object
+}
+
+// List implements cache.Lister. Reflectors stream instead; it is there for those that fall back.
+func (s *source) List(o metav1.ListOptions) (runtime.Object, error) {
+	return nil, apierrors.NewMethodNotSupported(s.resource.Name(), "list without a context")
+}
+
+// Watch implements cache.Watcher.
+func (s *source) Watch(o metav1.ListOptions) (watch.Interface, error) {
+	return nil, apierrors.NewMethodNotSupported(s.resource.Name(), "watch without a context")
+}
+
+// ListWithContext implements cache.ListerWithContext.
+func (s *source) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	selector, err := selectorOf(o)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.resource.List(ctx, store.ListOptions{Selector: selector})
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	out := &metav1.List{ListMeta: metav1.ListMeta{ResourceVersion: strconv.FormatInt(page.Revision, 10)}}
+	for _, e := range page.Entries {
+		object, err := e.Object()
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		out.Items = append(out.Items, runtime.RawExtension{Object: object})
+	}
+	return out, nil
+}
+
+// WatchWithContext implements cache.WatcherWithContext.
+func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	selector, err := selectorOf(o)
+	if err != nil {
+		return nil, err
+	}
+	options := store.WatchOptions{Selector: selector, Bookmarks: o.AllowWatchBookmarks}
+	if o.ResourceVersion != "" {
+		if options.Revision, err = strconv.ParseInt(o.ResourceVersion, 10, 64); err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("resourceVersion %q is not a number", o.ResourceVersion))
+		}
+	}
+	if o.SendInitialEvents != nil && *o.SendInitialEvents {
+		options.InitialEvents = true
+		options.Consistent = o.ResourceVersion == ""
+	}
+	w, err := s.resource.Watch(ctx, options)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stream := &stream{source: s, watcher: w, cancel: cancel, events: make(chan watch.Event, 64)}
+	go stream.run(ctx)
+	return stream, nil
+}
+
+func selectorOf(o metav1.ListOptions) (store.Selector, error) {
+	var out store.Selector
+	var err error
+	if o.LabelSelector != "" {
+		if out.Labels, err = labels.Parse(o.LabelSelector); err != nil {
+			return out, apierrors.NewBadRequest(err.Error())
+		}
+	}
+	if o.FieldSelector != "" {
+		if out.Fields, err = fields.ParseSelector(o.FieldSelector); err != nil {
+			return out, apierrors.NewBadRequest(err.Error())
+		}
+	}
+	return out, nil
+}
+
+// statusOf turns the store's errors into what the API would answer, so that reflectors list again when they must.
+func statusOf(err error) error {
+	var expired *store.Expired
+	if errors.As(err, &expired) || errors.Is(err, store.ErrOvertaken) {
+		return apierrors.NewResourceExpired(err.Error())
+	}
+	return err
+}
+
+// stream is a watch.Interface over a store.Watcher.
+type stream struct {
+	source  *source
+	watcher *store.Watcher
+	cancel  context.CancelFunc
+	events  chan watch.Event
+}
+
+// ResultChan implements watch.Interface.
+func (s *stream) ResultChan() <-chan watch.Event { return s.events }
+
+// Stop implements watch.Interface.
+func (s *stream) Stop() { s.cancel() }
+
+func (s *stream) run(ctx context.Context) {
+	defer close(s.events)
+	defer s.watcher.Close()
+	for {
+		batch, err := s.watcher.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.send(ctx, failure(statusOf(err)))
+			}
+			return
+		}
+		for i := range batch {
+			event, err := s.event(&batch[i])
+			if err != nil {
+				s.send(ctx, failure(apierrors.NewInternalError(err)))
+				return
+			}
+			if !s.send(ctx, event) {
+				return
+			}
+		}
+	}
+}
+
+func (s *stream) send(ctx context.Context, e watch.Event) bool {
+	select {
+	case s.events <- e:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func failure(err error) watch.Event {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		status = apierrors.NewInternalError(err)
+	}
+	answer := status.Status()
+	return watch.Event{Type: watch.Error, Object: &answer}
+}
+
+func (s *stream) event(e *store.Event) (watch.Event, error) {
+	if e.Type != watch.Bookmark {
+		object, err := e.Entry.Object()
+		return watch.Event{Type: e.Type, Object: object}, err
+	}
+	object := reflect.New(reflect.TypeOf(s.source.object).Elem()).Interface().(runtime.Object)
+	accessor, err := meta.Accessor(object)
+	if err != nil {
+		return watch.Event{}, err
+	}
+	accessor.SetResourceVersion(strconv.FormatInt(e.Revision, 10))
+	if e.Initial {
+		accessor.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	}
+	return watch.Event{Type: watch.Bookmark, Object: object}, nil
+}
