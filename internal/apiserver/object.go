@@ -1,0 +1,76 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"canopus/internal/kinds"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// writeObject answers with an object in the hub version that is not stored: one that was only tried, or is gone.
+func (s *Server) writeObject(rq *request, ep *endpoint, code int, obj kinds.Object, f format) error {
+	switch f.shape {
+	case shapeTable:
+		return s.writeObjectTable(rq, ep, code, obj, f)
+	case shapePartial:
+		body, err := partialHead(f, "").encode(partialOfObject(obj), f)
+		if err != nil {
+			return err
+		}
+		rq.writeBody(code, f.media.contentType(), body)
+		return nil
+	case shapePartialList:
+		return errNotAcceptable("you requested PartialObjectMetadataList, but the requested object is not a list")
+	}
+	out, err := ep.FromHub(obj)
+	if err != nil {
+		return err
+	}
+	return rq.writeAs(ep.head, code, out, f)
+}
+
+// writeAs answers with an object whose kind and apiVersion are h's.
+func (rq *request) writeAs(h head, code int, obj runtime.Object, f format) error {
+	body, err := h.encode(obj, f)
+	if err != nil {
+		return err
+	}
+	rq.writeBody(code, f.media.contentType(), body)
+	return nil
+}
+
+func (s *Server) writeObjectTable(rq *request, ep *endpoint, code int, obj kinds.Object, f format) error {
+	row := metav1.TableRow{Cells: ep.Kind.Cells(obj, s.clock.Now())}
+	include := rq.tableOptions()
+	if err := checkInclude(include); err != nil {
+		return err
+	}
+	var err error
+	switch include {
+	case metav1.IncludeMetadata:
+		row.Object.Raw, err = partialHead(f, "").encode(partialOfObject(obj), format{})
+	case metav1.IncludeObject:
+		var shown runtime.Object
+		if shown, err = ep.FromHub(obj); err == nil {
+			row.Object.Raw, err = ep.head.encode(shown, format{})
+		}
+	}
+	if err != nil {
+		return err
+	}
+	t := &metav1.Table{ListMeta: metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()}, ColumnDefinitions: ep.Kind.Columns, Rows: []metav1.TableRow{row}}
+	body, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("encode table: %w", err)
+	}
+	h := headOf(f.metaVersion(), "Table")
+	text, err := finishText(h.appendJSON(nil, body), f)
+	if err != nil {
+		return err
+	}
+	rq.writeBody(code, f.media.contentType(), text)
+	return nil
+}
