@@ -3,13 +3,39 @@ package builtin
 
 import (
 	"canopus/internal/kinds"
+	"canopus/internal/kinds/authentication"
+	"canopus/internal/kinds/authorization"
+	"canopus/internal/kinds/coordination"
 	"canopus/internal/kinds/core"
+	"canopus/internal/kinds/networking"
+	"canopus/internal/kinds/rbac"
+	"canopus/internal/kinds/scheduling"
 )
 
 // All returns every built-in kind, each made anew.
 func All() []*kinds.Kind {
 	return []*kinds.Kind{
 		core.ConfigMap(),
+
+		authentication.TokenReview(),
+		authentication.SelfSubjectReview(),
+
+		authorization.SubjectAccessReview(),
+		authorization.LocalSubjectAccessReview(),
+		authorization.SelfSubjectAccessReview(),
+		authorization.SelfSubjectRulesReview(),
+
+		coordination.Lease(),
+
+		networking.IPAddress(),
+		networking.ServiceCIDR(),
+
+		rbac.Role(),
+		rbac.ClusterRole(),
+		rbac.RoleBinding(),
+		rbac.ClusterRoleBinding(),
+
+		scheduling.PriorityClass(),
 	}
 }
 

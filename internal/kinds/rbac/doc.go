@@ -1,0 +1,2 @@
+// Package rbac holds the kinds of rbac.authorization.k8s.io.
+package rbac

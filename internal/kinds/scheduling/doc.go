@@ -1,0 +1,2 @@
+// Package scheduling holds the kinds of scheduling.k8s.io.
+package scheduling
