@@ -1,7 +1,6 @@
-// Package rbac authorizes by Roles, ClusterRoles and their bindings, says which rules apply to a user, and refuses writes by which
-// a user would grant what they do not hold.
+// Package rbac authorizes by Roles, ClusterRoles and their bindings, says which rules apply to a user.
 //
-// index.go keeps the bindings by subject, match.go compares a request with rules, escalation.go guards the writes.
+// index.go keeps the bindings by subject, match.go compares a request with rules.
 package rbac
 
 import (
@@ -158,6 +157,11 @@ func (a *Authorizer) Rules(u *auth.User, namespace string) ([]rbacv1.PolicyRule,
 	return all, errs
 }
 
+// Role returns the rules of a Role, or, when namespace is empty, of a ClusterRole, and whether there is one.
+func (a *Authorizer) Role(namespace, name string) ([]rbacv1.PolicyRule, bool) {
+	return a.index.role(key{namespace, name})
+}
+
 // Review is the answer to a SelfSubjectRulesReview of u in a namespace.
 func (a *Authorizer) Review(u *auth.User, namespace string) authorizationv1.SubjectRulesReviewStatus {
 	rules, err := a.Rules(u, namespace)
@@ -169,7 +173,7 @@ func (a *Authorizer) Review(u *auth.User, namespace string) authorizationv1.Subj
 		s.Incomplete = true
 	}
 	if u.InGroup(auth.MastersGroup) {
-		rules = append(rules, everything()...)
+		rules = append(rules, Everything()...)
 	}
 	for _, r := range rules {
 		if len(r.Resources) > 0 {
@@ -184,8 +188,8 @@ func (a *Authorizer) Review(u *auth.User, namespace string) authorizationv1.Subj
 	return s
 }
 
-// everything is what cluster-admin may do.
-func everything() []rbacv1.PolicyRule {
+// Everything is what cluster-admin may do.
+func Everything() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
 		{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}},
 		{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}},

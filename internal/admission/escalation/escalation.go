@@ -1,4 +1,5 @@
-package rbac
+// Package escalation keeps users from granting, by roles and bindings, what they do not hold themselves.
+package escalation
 
 import (
 	"context"
@@ -9,6 +10,7 @@ import (
 
 	"canopus/internal/admission"
 	"canopus/internal/auth"
+	"canopus/internal/auth/rbac"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -16,31 +18,31 @@ import (
 	"k8s.io/component-helpers/auth/rbac/validation"
 )
 
-// Escalation refuses writes of roles and bindings by which a user would grant permissions they do not hold, unless they have
+// Plugin refuses writes of roles and bindings by which a user would grant permissions they do not hold, unless they have
 // the verb escalate on the role, or bind on the role referred to. It is an admission validator that is always on.
-type Escalation struct {
-	rules      *Authorizer
+type Plugin struct {
+	rules      *rbac.Authorizer
 	authorizer auth.Authorizer
 }
 
-// NewEscalation makes the check. authorizer is the server's whole one; it decides on the verbs escalate and bind.
-func NewEscalation(rules *Authorizer, authorizer auth.Authorizer) (*Escalation, error) {
+// New makes the check. authorizer is the server's whole one; it decides on the verbs escalate and bind.
+func New(rules *rbac.Authorizer, authorizer auth.Authorizer) (*Plugin, error) {
 	if rules == nil || authorizer == nil {
 		return nil, errors.New("RBAC escalation check: rules and an authorizer are required")
 	}
-	return &Escalation{rules: rules, authorizer: authorizer}, nil
+	return &Plugin{rules: rules, authorizer: authorizer}, nil
 }
 
 // Name implements admission.Plugin.
-func (e *Escalation) Name() string { return "RBACEscalation" }
+func (e *Plugin) Name() string { return "RBACEscalation" }
 
 // Handles implements admission.Plugin.
-func (e *Escalation) Handles(r *admission.Request) bool {
+func (e *Plugin) Handles(r *admission.Request) bool {
 	return r.Resource.Group == rbacv1.GroupName && r.Subresource == "" && (r.Operation == admission.Create || r.Operation == admission.Update)
 }
 
 // Validate implements admission.Validator.
-func (e *Escalation) Validate(ctx context.Context, r *admission.Request) error {
+func (e *Plugin) Validate(ctx context.Context, r *admission.Request) error {
 	if r.User == nil || r.User.InGroup(auth.MastersGroup) {
 		return nil
 	}
@@ -71,7 +73,7 @@ func (e *Escalation) Validate(ctx context.Context, r *admission.Request) error {
 	return nil
 }
 
-func (e *Escalation) clusterRole(ctx context.Context, r *admission.Request, o *rbacv1.ClusterRole) error {
+func (e *Plugin) clusterRole(ctx context.Context, r *admission.Request, o *rbacv1.ClusterRole) error {
 	old, _ := r.Old.(*rbacv1.ClusterRole)
 	if old != nil && equality.Semantic.DeepEqual(old.Rules, o.Rules) && equality.Semantic.DeepEqual(old.AggregationRule, o.AggregationRule) {
 		return nil
@@ -82,22 +84,22 @@ func (e *Escalation) clusterRole(ctx context.Context, r *admission.Request, o *r
 	aggregates := func(c *rbacv1.ClusterRole) bool { return c != nil && c.AggregationRule != nil }
 	if aggregates(o) || aggregates(old) {
 		held, _ := e.rules.Rules(r.User, "")
-		if ok, _ := validation.Covers(held, everything()); !ok {
+		if ok, _ := validation.Covers(held, rbac.Everything()); !ok {
 			return forbidden(r, errors.New("must have cluster-admin privileges to use the aggregationRule"))
 		}
 	}
 	return e.confirm(r, o.Rules)
 }
 
-func (e *Escalation) binding(ctx context.Context, r *admission.Request, ref rbacv1.RoleRef) error {
-	resource, k := "clusterroles", key{name: ref.Name}
+func (e *Plugin) binding(ctx context.Context, r *admission.Request, ref rbacv1.RoleRef) error {
+	resource, namespace := "clusterroles", ""
 	if ref.Kind == "Role" {
-		resource, k.namespace = "roles", r.Namespace
+		resource, namespace = "roles", r.Namespace
 	}
 	if e.may(ctx, r, "bind", resource, ref.Name) {
 		return nil
 	}
-	rules, ok := e.rules.index.role(k)
+	rules, ok := e.rules.Role(namespace, ref.Name)
 	if !ok {
 		return apierrors.NewNotFound(rbacv1.Resource(resource), ref.Name)
 	}
@@ -105,7 +107,7 @@ func (e *Escalation) binding(ctx context.Context, r *admission.Request, ref rbac
 }
 
 // may asks whether the user has verb on a role, by name or on all of them.
-func (e *Escalation) may(ctx context.Context, r *admission.Request, verb, resource, name string) bool {
+func (e *Plugin) may(ctx context.Context, r *admission.Request, verb, resource, name string) bool {
 	d, _, _ := e.authorizer.Authorize(ctx, &auth.Attributes{
 		User: r.User, Verb: verb, IsResource: true, Group: rbacv1.GroupName, Version: "v1",
 		Resource: resource, Namespace: r.Namespace, Name: name,
@@ -114,7 +116,7 @@ func (e *Escalation) may(ctx context.Context, r *admission.Request, verb, resour
 }
 
 // confirm refuses unless the user holds all of granted in the namespace of the request.
-func (e *Escalation) confirm(r *admission.Request, granted []rbacv1.PolicyRule) error {
+func (e *Plugin) confirm(r *admission.Request, granted []rbacv1.PolicyRule) error {
 	held, unresolved := e.rules.Rules(r.User, r.Namespace)
 	ok, lacking := validation.Covers(held, granted)
 	if ok {
