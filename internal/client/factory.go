@@ -48,16 +48,11 @@ var _ informers.SharedInformerFactory = (*view)(nil)
 
 // InformerFor implements internalinterfaces.SharedInformerFactory. How the caller would make the informer does not matter:
 // ours reads the store.
-func (v *view) InformerFor(object runtime.Object, make internalinterfaces.NewInformerFunc) cache.SharedIndexInformer {
-	resource, err := v.local.resource(object)
-	if err != nil {
-		// Not of this server: let it fail where it would over HTTPS, with a log line at each try.
-		return v.local.informers.InformerFor(object, make)
-	}
-	v.local.note(v.user, resource.Name())
+func (v *view) InformerFor(object runtime.Object, _ internalinterfaces.NewInformerFunc) cache.SharedIndexInformer {
+	v.local.note(v.user, object)
 	return v.local.informers.InformerFor(object, func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer {
 		indexers := cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
-		return plain{cache.NewSharedIndexInformer(&source{resource: resource, object: object}, object, 0, indexers)}
+		return plain{cache.NewSharedIndexInformer(&source{local: v.local, object: object}, object, 0, indexers)}
 	})
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync"
 
 	"canopus/internal/auth"
@@ -23,7 +25,8 @@ import (
 // LocalConfig says which API server of this process a Local leads to. All fields are required.
 type LocalConfig struct {
 	Handler http.Handler
-	// Resource returns the stored resource of a kind, nil when it is not served.
+	// Resource returns the stored resource of a kind, nil when it is not served. It is called when an informer first reads,
+	// so that the API server itself may be made of parts that ask for informers.
 	Resource   func(schema.GroupVersionKind) *store.Resource
 	Authorizer auth.Authorizer
 	Log        *slog.Logger
@@ -35,14 +38,20 @@ type Local struct {
 	informers informers.SharedInformerFactory // holds every informer; parts see it through a view
 
 	mu   sync.Mutex
-	ctx  context.Context    // of Run; nil before. Informers outlive the parts that asked for them.
-	read map[grant]struct{} // what parts asked informers for
+	ctx  context.Context // of Run; nil before. Informers outlive the parts that asked for them.
+	read map[grant]need  // what parts asked informers for
 }
 
-// grant is one identity's need to list and watch one resource.
+// grant is one identity's need to list and watch objects of one type.
 type grant struct {
-	user     *auth.User
-	resource schema.GroupResource
+	user   string
+	object reflect.Type
+}
+
+// need is a grant with what it takes to check it.
+type need struct {
+	user   *auth.User
+	object runtime.Object
 }
 
 // NewLocal checks c.
@@ -50,7 +59,7 @@ func NewLocal(c LocalConfig) (*Local, error) {
 	if c.Handler == nil || c.Resource == nil || c.Authorizer == nil || c.Log == nil {
 		return nil, errors.New("local client: Handler, Resource, Authorizer and Log are required")
 	}
-	l := &Local{LocalConfig: c, read: map[grant]struct{}{}}
+	l := &Local{LocalConfig: c, read: map[grant]need{}}
 	// The factory's own client is never asked: every informer is made by informerFor.
 	clientset, err := kubernetes.NewForConfig(l.config(&auth.User{Name: "system:apiserver"}, "informers"))
 	if err != nil {
@@ -112,28 +121,30 @@ func (l *Local) resource(object runtime.Object) (*store.Resource, error) {
 	return nil, fmt.Errorf("%s is not served", reflect.TypeOf(object))
 }
 
-func (l *Local) note(user *auth.User, resource schema.GroupResource) {
+func (l *Local) note(user *auth.User, object runtime.Object) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.read[grant{user, resource}] = struct{}{}
+	l.read[grant{user.Name, reflect.TypeOf(object)}] = need{user, object}
 }
 
 // Verify checks that every identity whose informers were asked for may list and watch what it reads, as it would have to
 // over HTTPS. It returns an error that names each missing permission. Call it once the authorizer is in step.
 func (l *Local) Verify(ctx context.Context) error {
 	l.mu.Lock()
-	grants := make([]grant, 0, len(l.read))
-	for g := range l.read {
-		grants = append(grants, g)
-	}
+	needs := slices.Collect(maps.Values(l.read))
 	l.mu.Unlock()
 	var missing []error
-	for _, g := range grants {
+	for _, n := range needs {
+		resource, err := l.resource(n.object)
+		if err != nil {
+			missing = append(missing, fmt.Errorf("informer of %s: %w", n.user.Name, err))
+			continue
+		}
 		for _, verb := range []string{"list", "watch"} {
-			decision, _, err := l.Authorizer.Authorize(ctx, &auth.Attributes{User: g.user, Verb: verb, IsResource: true,
-				Group: g.resource.Group, Resource: g.resource.Resource})
+			decision, _, err := l.Authorizer.Authorize(ctx, &auth.Attributes{User: n.user, Verb: verb, IsResource: true,
+				Group: resource.Name().Group, Resource: resource.Name().Resource})
 			if err != nil || decision != auth.Allow {
-				missing = append(missing, fmt.Errorf("%s may not %s %s", g.user.Name, verb, g.resource))
+				missing = append(missing, fmt.Errorf("%s may not %s %s", n.user.Name, verb, resource.Name()))
 			}
 		}
 	}

@@ -21,18 +21,20 @@ import (
 // source is a ListerWatcher over one resource of the store. What it yields are the store's own objects: no socket, no
 // encoding, no copy. object is an empty object of the resource's type.
 type source struct {
-	resource *store.Resource
-	object   runtime.Object
+	local  *Local
+	object runtime.Object
 }
 
+var errNoContext = errors.New("the store is read with a context: use ListWithContext and WatchWithContext")
+
 // List implements cache.Lister. Reflectors stream instead; it is there for those that fall back.
-func (s *source) List(o metav1.ListOptions) (runtime.Object, error) {
-	return nil, apierrors.NewMethodNotSupported(s.resource.Name(), "list without a context")
+func (s *source) List(metav1.ListOptions) (runtime.Object, error) {
+	return nil, errNoContext
 }
 
 // Watch implements cache.Watcher.
-func (s *source) Watch(o metav1.ListOptions) (watch.Interface, error) {
-	return nil, apierrors.NewMethodNotSupported(s.resource.Name(), "watch without a context")
+func (s *source) Watch(metav1.ListOptions) (watch.Interface, error) {
+	return nil, errNoContext
 }
 
 // ListWithContext implements cache.ListerWithContext.
@@ -41,7 +43,11 @@ func (s *source) ListWithContext(ctx context.Context, o metav1.ListOptions) (run
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.resource.List(ctx, store.ListOptions{Selector: selector})
+	resource, err := s.local.resource(s.object)
+	if err != nil {
+		return nil, err
+	}
+	page, err := resource.List(ctx, store.ListOptions{Selector: selector})
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -72,7 +78,11 @@ func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (wa
 		options.InitialEvents = true
 		options.Consistent = o.ResourceVersion == ""
 	}
-	w, err := s.resource.Watch(ctx, options)
+	resource, err := s.local.resource(s.object)
+	if err != nil {
+		return nil, err
+	}
+	w, err := resource.Watch(ctx, options)
 	if err != nil {
 		return nil, statusOf(err)
 	}
