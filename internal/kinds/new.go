@@ -25,11 +25,16 @@ func New[T any, P interface {
 		New:     func() runtime.Object { return P(new(T)) },
 		NewList: s.NewList, Columns: s.Columns, Indexed: s.Indexed, NameRule: s.NameRule,
 		CreateOnUpdate: s.CreateOnUpdate, StrictUpdate: s.StrictUpdate, Virtual: s.Virtual, Generation: s.Generation,
+		ReturnDeleted: s.ReturnDeleted,
 		Subresources: s.Subresources, Scale: s.Scale,
 	}
 	fillNames(k)
 	k.Default, k.PrepareCreate = eraseOne(s.Default), eraseOne(s.PrepareCreate)
-	k.PrepareUpdate = eraseTwo(s.PrepareUpdate)
+	k.PrepareUpdate = keepGeneration(eraseTwo(s.PrepareUpdate))
+	if s.Generation {
+		prepare := k.PrepareCreate
+		k.PrepareCreate = func(o Object) { o.SetGeneration(1); prepare(o) }
+	}
 	k.Validate, k.ValidateUpdate = eraseValidation(k, s.Validate, s.ValidateUpdate)
 	k.Warnings = func(Object, Object) []string { return nil }
 	if s.Warnings != nil {
@@ -117,6 +122,21 @@ func eraseTwo[P Object](f func(obj, old P)) func(obj, old Object) {
 	return func(obj, old Object) { f(obj.(P), old.(P)) }
 }
 
+// keepGeneration puts back the generation, which a client never sets, before prepare may bump it.
+func keepGeneration(prepare func(obj, old Object)) func(obj, old Object) {
+	return func(obj, old Object) {
+		obj.SetGeneration(old.GetGeneration())
+		prepare(obj, old)
+	}
+}
+
+// Bump raises obj's generation above old's when what the user wants has changed.
+func Bump(obj, old Object, changed bool) {
+	if changed {
+		obj.SetGeneration(old.GetGeneration() + 1)
+	}
+}
+
 // eraseValidation puts the rules of metadata before those of the kind. Virtual kinds have no metadata to speak of.
 func eraseValidation[P Object](k *Kind, create func(P) field.ErrorList, update func(obj, old P) field.ErrorList) (
 	func(Object) field.ErrorList, func(obj, old Object) field.ErrorList,
@@ -147,7 +167,7 @@ func validateMetaUpdate(obj, old Object) field.ErrorList {
 // Sub describes a subresource whose body is the object itself: prepare puts back everything it may not write,
 // validate (may be nil) checks what it did. The rules of metadata are checked too.
 func Sub[P Object](name string, prepare func(obj, old P), validate func(obj, old P) field.ErrorList) Subresource {
-	s := Subresource{Name: name, Verbs: []string{"get", "patch", "update"}, PrepareUpdate: eraseTwo(prepare)}
+	s := Subresource{Name: name, Verbs: []string{"get", "patch", "update"}, PrepareUpdate: keepGeneration(eraseTwo(prepare))}
 	s.ValidateUpdate = func(obj, old Object) field.ErrorList {
 		errs := validateMetaUpdate(obj, old)
 		if validate != nil {

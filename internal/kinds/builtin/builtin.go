@@ -16,6 +16,7 @@ import (
 func All() []*kinds.Kind {
 	return []*kinds.Kind{
 		core.ConfigMap(),
+		core.Pod(),
 
 		authentication.TokenReview(),
 		authentication.SelfSubjectReview(),

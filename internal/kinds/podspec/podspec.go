@@ -1,0 +1,24 @@
+// Package podspec knows the rules of pod specs and pod templates: what a user may leave out, what is refused, and what
+// an update may change. Kinds that contain a pod spec share it.
+//
+// Defaults: defaults.go, default_volumes.go. Rules: validate.go and, by subject, containers.go, env.go, ports.go,
+// probes.go, resources.go, scheduling.go, security.go, topology.go, volumes.go, volume_sources.go. Updates: update.go, resize.go,
+// status.go. Quality of service: qos.go.
+package podspec
+
+import (
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// equal compares by meaning: quantities by value, nil and empty lists alike.
+func equal(a, b any) bool { return apiequality.Semantic.DeepEqual(a, b) }
+
+// invalids makes one Invalid error of each message.
+func invalids(path *field.Path, value any, msgs []string) field.ErrorList {
+	var errs field.ErrorList
+	for _, msg := range msgs {
+		errs = append(errs, field.Invalid(path, value, msg))
+	}
+	return errs
+}
