@@ -172,9 +172,7 @@ func (c *Controller) heard(node *corev1.Node, now time.Time) (time.Time, error) 
 	last, known := c.lives[node.Name]
 	switch {
 	case !known || last.uid != node.UID:
-		if !known || last.uid == "" {
-			c.Events.Eventf(node, corev1.EventTypeNormal, "RegisteredNode", "Node %s event: Registered Node %s in Controller", node.Name, node.Name)
-		}
+		c.Events.Eventf(node, corev1.EventTypeNormal, "RegisteredNode", "Node %s event: Registered Node %s in Controller", node.Name, node.Name)
 	case seen.renewed.After(last.renewed) || seen.heartbeat.After(last.heartbeat):
 	default:
 		return last.heard, nil

@@ -45,8 +45,11 @@ type Config[K comparable] struct {
 
 // Loop calls a Func for every key that its sources name, never twice at once for the same key.
 type Loop[K comparable] struct {
-	c     Config[K]
-	queue workqueue.TypedRateLimitingInterface[K]
+	c Config[K]
+
+	mu    sync.Mutex
+	queue workqueue.TypedRateLimitingInterface[K] // made by Run, because a queue has goroutines
+	early []K                                     // added before Run
 }
 
 // New checks c. Nothing is watched before Run. A Loop runs once.
@@ -59,26 +62,40 @@ func New[K comparable](c Config[K]) (*Loop[K], error) {
 	case c.Reconcile == nil, c.Clock == nil, c.Log == nil:
 		return nil, fmt.Errorf("reconcile loop %s: a reconcile function, a clock and a log are required", c.Name)
 	}
-	return &Loop[K]{c: c, queue: workqueue.NewTypedRateLimitingQueueWithConfig(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[K](firstBackoff, lastBackoff),
-		workqueue.TypedRateLimitingQueueConfig[K]{Name: c.Name, Clock: c.Clock},
-	)}, nil
+	return &Loop[K]{c: c}, nil
 }
 
-// Add queues key now.
-func (l *Loop[K]) Add(key K) { l.queue.Add(key) }
+// Add queues key now, or at the start of Run.
+func (l *Loop[K]) Add(key K) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queue == nil {
+		l.early = append(l.early, key)
+		return
+	}
+	l.queue.Add(key)
+}
 
-// AddAfter queues key once d has passed.
-func (l *Loop[K]) AddAfter(key K, d time.Duration) { l.queue.AddAfter(key, d) }
-
-// Len is how many keys wait to be taken now.
-func (l *Loop[K]) Len() int { return l.queue.Len() }
+func (l *Loop[K]) open() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = workqueue.NewTypedRateLimitingQueueWithConfig(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[K](firstBackoff, lastBackoff),
+		workqueue.TypedRateLimitingQueueConfig[K]{Name: l.c.Name, Clock: l.c.Clock},
+	)
+	for _, key := range l.early {
+		l.queue.Add(key)
+	}
+	l.early = nil
+}
 
 // Run watches the sources, waits for their caches and works until ctx ends.
 func (l *Loop[K]) Run(ctx context.Context) error {
+	l.open()
+	defer l.queue.ShutDown()
 	synced := make([]cache.InformerSynced, 0, len(l.c.Sources)+len(l.c.Caches))
 	for _, s := range l.c.Sources {
-		registration, err := s.Informer.AddEventHandler(s.handler(l.queue.Add))
+		registration, err := s.Informer.AddEventHandler(s.handler(l.Add))
 		if err != nil {
 			return fmt.Errorf("controller %s cannot watch: %w", l.c.Name, err)
 		}
@@ -89,7 +106,6 @@ func (l *Loop[K]) Run(ctx context.Context) error {
 	for _, informer := range l.c.Caches {
 		synced = append(synced, informer.HasSynced)
 	}
-	defer l.queue.ShutDown()
 	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil // ctx ended first
 	}

@@ -1,0 +1,146 @@
+// Package controllers lists the controllers and runs them.
+//
+// A controller is one package below this one and one line in All. Each writes with an identity of its own, the service
+// account in kube-system that upstream gives it; they read from one set of shared informers.
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/utils/clock"
+
+	"canopus/internal/controllers/deployment"
+	"canopus/internal/controllers/endpoints"
+	"canopus/internal/controllers/endpointslice"
+	"canopus/internal/controllers/gc"
+	"canopus/internal/controllers/namespace"
+	"canopus/internal/controllers/nodeipam"
+	"canopus/internal/controllers/nodelifecycle"
+	"canopus/internal/controllers/podgc"
+	"canopus/internal/controllers/reconcile"
+	"canopus/internal/controllers/replicaset"
+	"canopus/internal/controllers/rootca"
+	"canopus/internal/controllers/serviceaccount"
+	"canopus/internal/controllers/tainteviction"
+)
+
+// Runner is a controller: it works until ctx ends and returns when all it started has.
+type Runner interface {
+	Run(ctx context.Context) error
+}
+
+// Controller is how a controller is made. Name is also its source of events, Identity its service account in kube-system.
+type Controller struct {
+	Name     string
+	Identity string
+	New      func(Config, Parts) (Runner, error)
+}
+
+// Parts is what one controller gets.
+type Parts struct {
+	reconcile.Deps
+	Metadata metadata.Interface
+}
+
+// All lists the controllers.
+func All() []Controller {
+	return []Controller{
+		{"deployment-controller", "deployment-controller", func(_ Config, p Parts) (Runner, error) { return deployment.New(p.Deps) }},
+		{"replicaset-controller", "replicaset-controller", func(_ Config, p Parts) (Runner, error) { return replicaset.New(p.Deps) }},
+		{"endpoint-controller", "endpoint-controller", func(_ Config, p Parts) (Runner, error) { return endpoints.New(p.Deps) }},
+		{"endpoint-slice-controller", "endpointslice-controller", func(_ Config, p Parts) (Runner, error) { return endpointslice.New(p.Deps) }},
+		{"namespace-controller", "namespace-controller", newNamespace},
+		{"garbage-collector-controller", "generic-garbage-collector", newGC},
+		{"serviceaccount-controller", "service-account-controller", func(_ Config, p Parts) (Runner, error) { return serviceaccount.New(p.Deps) }},
+		{"root-ca-certificate-publisher-controller", "root-ca-cert-publisher", newRootCA},
+		{"node-controller", "node-controller", newNodeLifecycle},
+		{"cidrAllocator", "node-controller", newNodeIPAM},
+		{"taint-eviction-controller", "node-controller", func(_ Config, p Parts) (Runner, error) { return tainteviction.New(p.Deps) }},
+		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
+	}
+}
+
+func newNamespace(_ Config, p Parts) (Runner, error) {
+	return namespace.New(namespace.Config{Deps: p.Deps, Metadata: p.Metadata})
+}
+
+func newGC(_ Config, p Parts) (Runner, error) {
+	return gc.New(gc.Config{Deps: p.Deps, Metadata: p.Metadata})
+}
+
+func newRootCA(c Config, p Parts) (Runner, error) {
+	return rootca.New(rootca.Config{Deps: p.Deps, RootCA: c.RootCA})
+}
+
+func newNodeLifecycle(c Config, p Parts) (Runner, error) {
+	return nodelifecycle.New(nodelifecycle.Config{Deps: p.Deps, Grace: c.NodeGrace, StartupGrace: c.NodeStartupGrace})
+}
+
+func newNodeIPAM(c Config, p Parts) (Runner, error) {
+	var ranges []nodeipam.Range
+	for _, cidr := range c.ClusterCIDRs {
+		node := c.NodeMaskIPv6
+		if cidr.Addr().Is4() {
+			node = c.NodeMaskIPv4
+		}
+		ranges = append(ranges, nodeipam.Range{Cluster: cidr, Node: node})
+	}
+	return nodeipam.New(nodeipam.Config{Deps: p.Deps, Ranges: ranges})
+}
+
+func newPodGC(c Config, p Parts) (Runner, error) {
+	return podgc.New(podgc.Config{Deps: p.Deps, Threshold: c.TerminatedPods})
+}
+
+// Config says what the controllers work with. Client, Metadata, Informers, RootCA, ClusterCIDRs, Clock and Log are required.
+type Config struct {
+	// Client returns the clients of a service account in kube-system. It is asked once per controller and term of office.
+	Client func(serviceAccount string) (kubernetes.Interface, metadata.Interface, error)
+	// Informers are shared by all controllers and whoever else reads in this process, with the rights of
+	// system:kube-controller-manager. Run starts those that the controllers use.
+	Informers informers.SharedInformerFactory
+	Clock     clock.WithTicker
+	Log       *slog.Logger
+
+	RootCA           []byte // PEM, published to every namespace
+	ClusterCIDRs     []netip.Prefix
+	NodeMaskIPv4     int           // 24 unless set
+	NodeMaskIPv6     int           // 64 unless set
+	NodeGrace        time.Duration // 50 s unless set
+	NodeStartupGrace time.Duration // 1 min unless set
+	TerminatedPods   int           // finished pods kept before the oldest go; 12,500 unless set, -1: all
+	// Election makes several processes agree on the one that works; nil: this one works.
+	Election *Election
+}
+
+func (c *Config) complete() error {
+	switch {
+	case c.Client == nil, c.Informers == nil, c.Clock == nil, c.Log == nil:
+		return fmt.Errorf("controllers need clients, informers, a clock and a log")
+	case len(c.RootCA) == 0:
+		return fmt.Errorf("controllers need the cluster's CA certificate to publish")
+	case len(c.ClusterCIDRs) == 0:
+		return fmt.Errorf("controllers need the cluster's pod CIDR")
+	}
+	orDefault(&c.NodeMaskIPv4, 24)
+	orDefault(&c.NodeMaskIPv6, 64)
+	orDefault(&c.NodeGrace, 50*time.Second)
+	orDefault(&c.NodeStartupGrace, time.Minute)
+	orDefault(&c.TerminatedPods, 12500)
+	c.TerminatedPods = max(c.TerminatedPods, 0)
+	return c.Election.complete()
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
