@@ -34,6 +34,7 @@ type Owners struct {
 	versions versions
 	gvk      schema.GroupVersionKind
 	sub      string
+	reset    []string // top-level fields that a write through sub cannot change
 	manager  *managedfields.FieldManager
 }
 
@@ -48,20 +49,24 @@ func NewOwners(c OwnersConfig) (*Owners, error) {
 	if _, custom := c.Served.New().(runtime.Unstructured); custom {
 		types, create = managedfields.NewDeducedTypeConverter(), managedfields.NewDefaultCRDFieldManager
 	}
-	m, err := create(types, v, v, v, c.Served.GVK, v.hub.GroupVersion(), c.Subresource, resetFields(c.Served, c.Subresource))
+	if _, ok := c.Versions.Kind(v.hub); !ok {
+		return nil, fmt.Errorf("field ownership of %s: its hub version %s is not served", c.Served.GVK, v.hub)
+	}
+	reset := resetFields(c.Served, c.Subresource)
+	m, err := create(types, v, v, v, c.Served.GVK, v.hub.GroupVersion(), c.Subresource, filters(c.Served.GVK.GroupVersion(), reset))
 	if err != nil {
 		return nil, fmt.Errorf("field ownership of %s: %w", c.Served.GVK, err)
 	}
-	return &Owners{schemas: c.Schemas, versions: v, gvk: c.Served.GVK, sub: c.Subresource, manager: m}, nil
+	return &Owners{schemas: c.Schemas, versions: v, gvk: c.Served.GVK, sub: c.Subresource, reset: reset, manager: m}, nil
 }
 
 // Create records that manager set every field of the new object obj. On an error obj is still good, but nobody's: log it.
 func (o *Owners) Create(obj kinds.Object, manager string) error {
-	live, err := o.versions.New(o.versions.hub)
-	if err != nil {
-		return err
+	live, ok := o.versions.emptyHub().(kinds.Object)
+	if !ok {
+		return fmt.Errorf("%s has no metadata", o.gvk)
 	}
-	return o.slowUpdate(live.(kinds.Object), obj, manager)
+	return o.slowUpdate(live, obj, manager)
 }
 
 // Update records in obj that manager changed it from live. Metadata of obj that names managers is obeyed when it can be
@@ -138,22 +143,26 @@ func (o *Owners) applyError(wish *unstructured.Unstructured, err error) error {
 
 // resetFields names what a write through sub cannot change, so nobody comes to own it that way: status through the
 // object itself where it has a subresource, everything but metadata and status through status.
-func resetFields(s kinds.Served, sub string) map[fieldpath.APIVersion]fieldpath.Filter {
-	reset := fieldpath.NewSet()
+func resetFields(s kinds.Served, sub string) []string {
 	switch {
 	case sub == "" && s.Kind.Subresource("status") != nil:
-		reset.Insert(fieldpath.MakePathOrDie("status"))
+		return []string{"status"}
 	case sub == "status":
-		for _, name := range topFields(s.New()) {
-			reset.Insert(fieldpath.MakePathOrDie(name))
-		}
-	default:
+		return topFields(s.New())
+	}
+	return nil
+}
+
+// filters puts the fields to reset in the field manager's terms.
+func filters(gv schema.GroupVersion, reset []string) map[fieldpath.APIVersion]fieldpath.Filter {
+	if len(reset) == 0 {
 		return nil
 	}
-	filters := map[fieldpath.APIVersion]fieldpath.Filter{}
-	gv := fieldpath.APIVersion(s.GVK.GroupVersion().String())
-	filters[gv] = fieldpath.NewExcludeSetFilter(reset)
-	return filters
+	set := fieldpath.NewSet()
+	for _, name := range reset {
+		set.Insert(fieldpath.MakePathOrDie(name))
+	}
+	return map[fieldpath.APIVersion]fieldpath.Filter{fieldpath.APIVersion(gv.String()): fieldpath.NewExcludeSetFilter(set)}
 }
 
 // topFields lists obj's fields other than kind, apiVersion, metadata and status.

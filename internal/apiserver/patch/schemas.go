@@ -16,6 +16,8 @@ type Schemas struct {
 	scheme *runtime.Scheme
 	once   sync.Once
 	built  managedfields.TypeConverter
+	fields sync.Map // reflect.Type → []structField
+	sets   setCache
 }
 
 // NewSchemas returns the schemas of the kinds in scheme that k8s.io/api describes.

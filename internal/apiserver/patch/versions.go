@@ -108,6 +108,15 @@ func (v versions) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
 	return obj, nil
 }
 
+// emptyHub returns an empty object of the hub version.
+func (v versions) emptyHub() runtime.Object {
+	obj, err := v.New(v.hub)
+	if err != nil { // the hub is one of the versions
+		panic(err)
+	}
+	return obj
+}
+
 // Default implements runtime.ObjectDefaulter. Other versions than the hub are defaulted on their way to it.
 func (v versions) Default(obj runtime.Object) {
 	s, err := v.served(obj.GetObjectKind().GroupVersionKind())
