@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 the Endpoints of the kubernetes Service are part of the API that clients read
+
 package bootstrap
 
 import (
@@ -124,14 +126,14 @@ func (b *Bootstrap) writeEndpoints(ctx context.Context, addresses []netip.Addr) 
 	for _, a := range addresses {
 		subset.Addresses = append(subset.Addresses, corev1.EndpointAddress{IP: a.String()})
 	}
-	api := b.c.Client.CoreV1().Endpoints(metav1.NamespaceDefault) //nolint:staticcheck // clients still read Endpoints
+	api := b.c.Client.CoreV1().Endpoints(metav1.NamespaceDefault)
 	have, err := api.Get(ctx, kubernetesService, metav1.GetOptions{})
-	next := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: kubernetesService}} //nolint:staticcheck // as above
+	next := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: kubernetesService}}
 	if err == nil {
 		next = have.DeepCopy()
 	}
 	relabelled := overlay(&next.Labels, map[string]string{skipMirrorLabel: "true"})
-	next.Subsets = []corev1.EndpointSubset{subset} //nolint:staticcheck // as above
+	next.Subsets = []corev1.EndpointSubset{subset}
 	switch {
 	case apierrors.IsNotFound(err):
 		_, err = api.Create(ctx, next, metav1.CreateOptions{})
