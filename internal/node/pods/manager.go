@@ -39,6 +39,7 @@ type Config struct {
 	RuntimeName   string
 	Cache         *cri.Cache
 	Bells         *bell.Bells
+	Marks         *Marks
 	Objects       *objects.Watches
 	Volumes       *volume.Host
 	Probes        *probe.Set
@@ -71,7 +72,7 @@ type Manager struct {
 func NewManager(cfg Config) (*Manager, error) {
 	if cfg.Client == nil || cfg.Pods == nil || cfg.Services == nil || cfg.Runtime == nil || cfg.Cache == nil || cfg.Cgroups == nil ||
 		cfg.DNS == nil || cfg.Recorder == nil || cfg.Clock == nil || cfg.Log == nil || cfg.Bells == nil || cfg.Objects == nil ||
-		cfg.Volumes == nil || cfg.Probes == nil || cfg.Puller == nil || cfg.Hooks == nil {
+		cfg.Volumes == nil || cfg.Probes == nil || cfg.Puller == nil || cfg.Marks == nil || cfg.Hooks == nil {
 		return nil, fmt.Errorf("pods: every field of the configuration is required")
 	}
 	if cfg.Sandboxes <= 0 {
@@ -151,17 +152,6 @@ func (m *Manager) pod(uid types.UID) (*corev1.Pod, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.pods[uid], m.gone[uid]
-}
-
-// Stale tells a pod's worker that something the pod refers to changed.
-func (m *Manager) Stale(uid types.UID) {
-	m.mu.Lock()
-	w := m.workers[uid]
-	m.mu.Unlock()
-	if w != nil {
-		w.stale.Store(true)
-	}
-	m.cfg.Bells.Ring(uid)
 }
 
 // adopt gives a worker to every pod of the API and of the runtime.
@@ -260,29 +250,6 @@ func (m *Manager) removeLeftovers(ctx context.Context) {
 	}
 }
 
-// event records an event about a pod, or about one of its containers.
 func (m *Manager) event(pod *corev1.Pod, container, kind, reason, message string) {
-	ref := &corev1.ObjectReference{
-		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-		FieldPath: fieldPath(pod, container),
-	}
-	m.cfg.Recorder.Event(ref, kind, reason, message)
-}
-
-// fieldPath names the part of the spec that describes a container.
-func fieldPath(pod *corev1.Pod, name string) string {
-	if name == "" {
-		return ""
-	}
-	for i := range pod.Spec.InitContainers {
-		if pod.Spec.InitContainers[i].Name == name {
-			return "spec.initContainers{" + name + "}"
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if pod.Spec.EphemeralContainers[i].Name == name {
-			return "spec.ephemeralContainers{" + name + "}"
-		}
-	}
-	return "spec.containers{" + name + "}"
+	Record(m.cfg.Recorder, pod, container, Event{kind, reason, message})
 }

@@ -30,7 +30,6 @@ type worker struct {
 	m       *Manager
 	uid     types.UID
 	bell    <-chan struct{}
-	stale   atomic.Bool // something that the pod refers to changed
 	results chan func()
 	ended   chan struct{} // closed when nobody reads results any more
 	ops     sync.WaitGroup
@@ -51,6 +50,7 @@ type worker struct {
 	ending   *Ending
 	vols     *volume.Set
 	volsOK   bool
+	stale    bool        // something that the pod refers to changed
 	volsPod  *corev1.Pod // what the volumes were made for
 	retry    map[string]*retry
 	dirty    time.Time // since when the status differs from the API's; zero: it does not
@@ -179,6 +179,7 @@ func (w *worker) observe() bool {
 		return false
 	}
 	w.gone = gone
+	w.stale = w.m.cfg.Marks.take(w.uid) || w.stale
 	if w.patched != nil && newer(w.patched, pod) {
 		c := *pod
 		c.Status, c.ResourceVersion = w.patched.Status, w.patched.ResourceVersion
@@ -391,20 +392,21 @@ func (w *worker) outcome(key string, err error) {
 // refers to, or of the time.
 func (w *worker) followVolumes(ctx context.Context, now time.Time) {
 	if at := w.vols.Refresh(); !at.IsZero() && !now.Before(at) {
-		w.stale.Store(true)
+		w.stale = true
 	}
 	changed := w.volsPod != nil && (!apiequality.Semantic.DeepEqual(w.volsPod.Annotations, w.pod.Annotations) ||
 		!apiequality.Semantic.DeepEqual(w.volsPod.Labels, w.pod.Labels))
-	if w.volsOK && !changed && !w.stale.Load() {
+	if w.volsOK && !changed && !w.stale {
 		return
 	}
-	if !w.stale.Load() && !w.mayTry("volumes", now) {
+	if !w.stale && !w.mayTry("volumes", now) {
 		return
 	}
 	if _, ok := w.busy["volumes"]; ok {
 		return
 	}
-	if w.stale.Swap(false) {
+	if w.stale {
+		w.stale = false
 		w.forgetConfigWaits()
 	}
 	pod := w.pod
