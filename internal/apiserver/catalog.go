@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"canopus/internal/apiserver/discovery"
+	"canopus/internal/apiserver/openapi"
 	"canopus/internal/kinds"
 	"canopus/internal/store"
 
@@ -22,6 +23,7 @@ type catalog struct {
 	stored    map[schema.GroupResource]*stored
 	owners    ownersCache
 	documents *discovery.Documents
+	openapi   *openapi.Documents
 }
 
 // pathKey is what a path names.
@@ -73,6 +75,9 @@ func (s *Server) SetKinds(set *kinds.Set) error {
 		return fmt.Errorf("describe the served kinds: %w", err)
 	}
 	c.documents = documents
+	if c.openapi, err = openapi.New(set); err != nil {
+		return err
+	}
 	s.served.Store(c)
 	s.forget(old, c)
 	return nil

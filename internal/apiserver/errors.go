@@ -51,7 +51,11 @@ func (rq *request) writeStatus(st *metav1.Status) {
 		body, _ = json.Marshal(st)
 		f.media = mediaJSON
 	}
-	rq.writeBody(int(st.Code), f.media.contentType(), body)
+	code := int(st.Code)
+	if code == 0 { // the success of a delete says none
+		code = http.StatusOK
+	}
+	rq.writeBody(code, f.media.contentType(), body)
 }
 
 func withoutKind(st *metav1.Status) *metav1.Status {

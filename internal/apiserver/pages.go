@@ -47,8 +47,9 @@ func (s *Server) makePages() map[string]page {
 		pages[path] = healthPage(strings.TrimPrefix(path, "/"), looked)
 		pages[path+"/"] = oneCheckPage(path+"/", looked)
 	}
-	if s.cfg.OpenAPI != nil {
-		pages["/openapi/"] = asPage(s.cfg.OpenAPI)
+	pages["/openapi/"] = func(rq *request) error {
+		s.served.Load().openapi.ServeHTTP(rq.w, rq.Request)
+		return nil
 	}
 	for path, h := range s.cfg.Pages {
 		pages[path] = asPage(h)

@@ -47,7 +47,6 @@ type Config struct {
 	Nodes         Nodes                   // how to reach nodes and pods
 	Checks        []Check                 // what /readyz and its friends look at, besides the store
 	Address       string                  // host:port that discovery tells clients; the listener's unless set
-	OpenAPI       http.Handler            // serves /openapi/; nil: not found
 	Pages         map[string]http.Handler // further paths, authorized by path: "/openid/v1/jwks"; a trailing slash takes the tree
 
 	// Transformer returns how a resource is encrypted at rest; nil, or nil for a resource: stored in plain.
@@ -147,6 +146,17 @@ func (s *Server) address() string {
 		return s.cfg.Listener.Addr().String()
 	}
 	return s.cfg.Address
+}
+
+// ResourceFor returns the store's side of the kind that is served as gvk, or nil. Only the stored version has one: other
+// versions would have to be converted.
+func (s *Server) ResourceFor(gvk schema.GroupVersionKind) *store.Resource {
+	c := s.served.Load()
+	v, ok := c.set.Kind(gvk)
+	if !ok || !v.Hub() {
+		return nil
+	}
+	return c.stored[v.Kind.GroupResource()].resource()
 }
 
 // Kinds returns what is served now.
