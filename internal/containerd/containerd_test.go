@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,10 +104,18 @@ func (r *rig) write(t *testing.T, dir, name string, data []byte) {
 }
 
 func (r *rig) removeCgroups() {
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + r.cgroup)
-	dirs = append(dirs, "/sys/fs/cgroup/"+r.cgroup)
-	for _, d := range dirs {
-		_ = os.Remove(d)
+	roots, _ := filepath.Glob("/sys/fs/cgroup/*/" + r.cgroup)
+	for _, root := range append(roots, "/sys/fs/cgroup/"+r.cgroup) {
+		var dirs []string
+		_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil
+		})
+		for _, d := range slices.Backward(dirs) {
+			_ = os.Remove(d)
+		}
 	}
 }
 
