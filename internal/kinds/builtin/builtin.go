@@ -15,8 +15,12 @@ import (
 // All returns every built-in kind, each made anew.
 func All() []*kinds.Kind {
 	return []*kinds.Kind{
+		core.Binding(),
 		core.ConfigMap(),
+		core.Namespace(),
 		core.Pod(),
+		core.Secret(),
+		core.ServiceAccount(),
 
 		authentication.TokenReview(),
 		authentication.SelfSubjectReview(),
