@@ -49,10 +49,10 @@ func (a *Authority) Issue(ctx context.Context, sa *corev1.ServiceAccount, req *a
 	}
 	out.Status.Token, err = a.sign(claims{
 		Claims: jwt.Claims{
-			Issuer: a.issuer, Subject: Username(sa.Namespace, sa.Name), Audience: out.Spec.Audiences, ID: string(uuid.NewUUID()),
+			Issuer: a.issuer, Subject: Username(sa.Namespace, sa.Name), ID: string(uuid.NewUUID()),
 			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(expires),
 		},
-		Kubernetes: body,
+		Audience: out.Spec.Audiences, Kubernetes: body,
 	})
 	return out, err
 }

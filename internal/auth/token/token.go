@@ -97,6 +97,8 @@ func (a *Authority) Audiences() []string { return a.audiences }
 // claims is the whole body of a token.
 type claims struct {
 	jwt.Claims
+	// Audience hides the embedded one, which encodes a single audience as a string; clients of ours expect a list.
+	Audience   []string `json:"aud,omitempty"`
 	Kubernetes *private `json:"kubernetes.io,omitempty"`
 }
 
