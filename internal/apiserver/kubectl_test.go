@@ -1,0 +1,97 @@
+package apiserver_test
+
+import (
+	"bytes"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"canopus/internal/apiserver/apitest"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// kubectl returns a function that runs the machine's kubectl against s; stdin may be empty.
+func kubectl(t *testing.T, s *apitest.Server) func(stdin string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Skip("no kubectl on this machine")
+	}
+	config := clientcmdapi.NewConfig()
+	config.Clusters["c"] = &clientcmdapi.Cluster{Server: s.Admin.Host, CertificateAuthorityData: s.Admin.CAData}
+	config.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: s.Admin.BearerToken}
+	config.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u", Namespace: "default"}
+	config.CurrentContext = "x"
+	dir := t.TempDir()
+	file := filepath.Join(dir, "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		t.Fatal(err)
+	}
+	return func(stdin string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), path, append([]string{"--kubeconfig", file, "--cache-dir", dir}, args...)...)
+		cmd.Stdin = strings.NewReader(stdin)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Run(); err != nil {
+			t.Errorf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out.String())
+		}
+		return out.String()
+	}
+}
+
+const twoObjects = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, labels: {app: web}}
+data: {colour: blue}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  containers: [{name: c, image: nginx}]
+`
+
+func TestKubectl(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t)
+	run := kubectl(t, s)
+	for _, c := range []struct {
+		stdin string
+		args  string
+		want  string
+	}{
+		{twoObjects, "apply -f -", "configmap/settings created"},
+		{twoObjects, "apply -f -", "configmap/settings unchanged"},
+		{strings.Replace(twoObjects, "blue", "green", 1), "apply -f -", "configmap/settings configured"},
+		{twoObjects, "apply --server-side --force-conflicts --field-manager=other -f -", "configmap/settings serverside-applied"},
+		{"", "get configmap settings", "settings   1"},
+		{"", "get configmap settings -o jsonpath={.data.colour}", "blue"},
+		{"", "get configmaps,pods -l app=web -o name", "pod/web"},
+		{"", "get pods", "NAME   READY   STATUS"},
+		{"", "get pods -o wide", "NOMINATED NODE"},
+		{"", "get pods -o yaml", "restartPolicy: Always"},
+		{"", "label configmap settings tier=front", "configmap/settings labeled"},
+		{"", "annotate pod web note=x", "pod/web annotated"},
+		{"", `patch configmap settings --type=json -p [{"op":"replace","path":"/data/colour","value":"red"}]`, "configmap/settings patched"},
+		{"", "describe pod web", "Containers:"},
+		{"", "api-resources", "configmaps"},
+		{"", "api-versions", "rbac.authorization.k8s.io/v1"},
+		{"", "explain pod.spec.containers", "DESCRIPTION"},
+		{"", "auth can-i create pods", "yes"},
+		{"", "auth whoami", "admin"},
+		{"", "version", "v1.37.2"},
+		{"", "get --raw /readyz?verbose", "[+]etcd ok"},
+		{"", "delete pod web --now=false --grace-period=0 --force", "pod \"web\" force deleted"},
+		{"", "delete configmap settings", `configmap "settings" deleted`},
+		{"", "get configmaps", "No resources found in default namespace."},
+	} {
+		if got := run(c.stdin, strings.Fields(c.args)...); !strings.Contains(got, c.want) {
+			t.Errorf("kubectl %s: want %q in\n%s", c.args, c.want, got)
+		}
+	}
+}
