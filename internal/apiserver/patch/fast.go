@@ -82,7 +82,7 @@ func plainEntries(entries []metav1.ManagedFieldsEntry, version string) bool {
 
 // changes returns the paths of what has another value in obj than in live; ok is false if more than values differ.
 func (o *Owners) changes(live, obj kinds.Object) (paths []fieldpath.Path, ok bool) {
-	typed, err := o.schemas.ObjectToTyped(o.versions.emptyHub())
+	typed, err := o.types.ObjectToTyped(o.versions.emptyHub())
 	if err != nil || reflect.TypeOf(live) != reflect.TypeOf(obj) {
 		return nil, false
 	}

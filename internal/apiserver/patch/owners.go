@@ -31,6 +31,7 @@ type OwnersConfig struct {
 // Call it where upstream does: after decoding and defaulting, before admission.
 type Owners struct {
 	schemas  *Schemas
+	types    managedfields.TypeConverter
 	versions versions
 	gvk      schema.GroupVersionKind
 	sub      string
@@ -43,11 +44,18 @@ func NewOwners(c OwnersConfig) (*Owners, error) {
 	if c.Schemas == nil || c.Versions == nil || c.Served.Kind == nil {
 		return nil, errors.New("field ownership: Schemas, Versions and Served are required")
 	}
+	if _, custom := c.Served.New().(runtime.Unstructured); custom {
+		return newOwners(c, managedfields.NewDeducedTypeConverter())
+	}
+	return newOwners(c, c.Schemas)
+}
+
+// newOwners returns the Owners that c describes, with fields as types has them.
+func newOwners(c OwnersConfig, types managedfields.TypeConverter) (*Owners, error) {
 	v := versions{all: c.Versions, hub: c.Served.Kind.GVK}
-	var types managedfields.TypeConverter = c.Schemas
 	create := managedfields.NewDefaultFieldManager
 	if _, custom := c.Served.New().(runtime.Unstructured); custom {
-		types, create = managedfields.NewDeducedTypeConverter(), managedfields.NewDefaultCRDFieldManager
+		create = managedfields.NewDefaultCRDFieldManager
 	}
 	if _, ok := c.Versions.Kind(v.hub); !ok {
 		return nil, fmt.Errorf("field ownership of %s: its hub version %s is not served", c.Served.GVK, v.hub)
@@ -57,7 +65,7 @@ func NewOwners(c OwnersConfig) (*Owners, error) {
 	if err != nil {
 		return nil, fmt.Errorf("field ownership of %s: %w", c.Served.GVK, err)
 	}
-	return &Owners{schemas: c.Schemas, versions: v, gvk: c.Served.GVK, sub: c.Subresource, reset: reset, manager: m}, nil
+	return &Owners{schemas: c.Schemas, types: types, versions: v, gvk: c.Served.GVK, sub: c.Subresource, reset: reset, manager: m}, nil
 }
 
 // Create records that manager set every field of the new object obj. On an error obj is still good, but nobody's: log it.
@@ -132,7 +140,7 @@ func (o *Owners) applyError(wish *unstructured.Unstructured, err error) error {
 	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
 		return err
 	}
-	if _, bad := o.schemas.ObjectToTyped(wish); bad != nil {
+	if _, bad := o.types.ObjectToTyped(wish); bad != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
 	if _, bad := o.versions.structured(wish, o.gvk); bad != nil {

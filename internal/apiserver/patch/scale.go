@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
 )
 
 // ScaleOwners keeps track of who owns spec.replicas when it is written through the scale subresource. Objects are
@@ -37,7 +38,11 @@ func NewScaleOwners(s *Schemas, all Versions, parent kinds.Served) (*ScaleOwners
 		}
 		mappings[gv.String()] = replicas
 	}
-	owners, err := NewOwners(OwnersConfig{Schemas: s, Versions: scaleOnly{}, Served: scaleServed(), Subresource: "scale"})
+	types, err := scaleTypes(s.scheme)
+	if err != nil {
+		return nil, err
+	}
+	owners, err := newOwners(OwnersConfig{Schemas: s, Versions: scaleOnly{}, Served: scaleServed(), Subresource: "scale"}, types)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +100,32 @@ func (o *ScaleOwners) leave(handler *managedfields.ScaleHandler, scale *autoscal
 	}
 	scale.ManagedFields = nil
 	return entries, nil
+}
+
+// scaleTypes describes Scale, which client-go's schema lacks because nobody applies one by itself. Of metadata it
+// knows nothing: it is the parent's.
+func scaleTypes(scheme *runtime.Scheme) (managedfields.TypeConverter, error) {
+	parser, err := typed.NewParser(`types:
+- name: io.k8s.api.autoscaling.v1.Scale
+  map:
+    fields:
+    - {name: apiVersion, type: {scalar: string}}
+    - {name: kind, type: {scalar: string}}
+    - {name: metadata, type: {namedType: metadata}}
+    - {name: spec, type: {map: {fields: [{name: replicas, type: {scalar: numeric}}]}}}
+    - {name: status, type: {map: {fields: [{name: replicas, type: {scalar: numeric}}, {name: selector, type: {scalar: string}}]}}}
+- name: metadata
+  map:
+    elementType: {namedType: anything}
+- name: anything
+  scalar: untyped
+  list: {elementType: {namedType: anything}, elementRelationship: atomic}
+  map: {elementType: {namedType: anything}, elementRelationship: separable}
+`)
+	if err != nil {
+		return nil, fmt.Errorf("read the schema of scale: %w", err)
+	}
+	return managedfields.NewSchemeTypeConverter(scheme, parser), nil
 }
 
 // scaleOnly is the one kind that ScaleOwners converts, in its one version.
