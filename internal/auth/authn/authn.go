@@ -63,7 +63,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (*auth.User, error) {
 		}
 		failed = err
 	}
-	token, socket := bearer(r)
+	token := bearer(r)
 	if token == "" {
 		if failed != nil {
 			return nil, failed
@@ -80,7 +80,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (*auth.User, error) {
 	if err != nil {
 		return nil, errors.Join(failed, err)
 	}
-	forget(r, socket)
+	forget(r)
 	return u, nil
 }
 

@@ -20,17 +20,17 @@ const protocolPrefix = "base64url.bearer.authorization.k8s.io."
 
 const protocolHeader = "Sec-Websocket-Protocol"
 
-// bearer returns the token that r carries, and whether it came as a WebSocket subprotocol.
-func bearer(r *http.Request) (token string, socket bool) {
+// bearer returns the token that r carries, or "".
+func bearer(r *http.Request) string {
 	if h := r.Header.Get("Authorization"); h != "" {
 		scheme, token, ok := strings.Cut(strings.TrimSpace(h), " ")
 		if ok && strings.EqualFold(scheme, "bearer") {
-			return strings.TrimSpace(token), false
+			return strings.TrimSpace(token)
 		}
-		return "", false
+		return ""
 	}
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		return "", false
+		return ""
 	}
 	for _, h := range r.Header[protocolHeader] {
 		for p := range strings.SplitSeq(h, ",") {
@@ -39,17 +39,17 @@ func bearer(r *http.Request) (token string, socket bool) {
 				continue
 			}
 			if raw, err := base64.RawURLEncoding.DecodeString(encoded); err == nil && utf8.Valid(raw) {
-				return string(raw), true
+				return string(raw)
 			}
 		}
 	}
-	return "", false
+	return ""
 }
 
-// forget removes the token from r.
-func forget(r *http.Request, socket bool) {
-	if !socket {
-		r.Header.Del("Authorization")
+// forget removes every token from r, the one that was used and others.
+func forget(r *http.Request) {
+	r.Header.Del("Authorization")
+	if len(r.Header[protocolHeader]) == 0 {
 		return
 	}
 	var rest []string
