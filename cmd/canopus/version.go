@@ -1,0 +1,61 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/version"
+)
+
+// kubernetes is the version of the API we serve: that of the k8s.io/* modules in go.mod.
+const kubernetes = "1.37.2"
+
+// release and commit are set by the linker: see LDFLAGS in the Makefile.
+//
+//nolint:gochecknoglobals // the linker can set nothing else
+var (
+	release = defaultRelease
+	commit  = defaultCommit
+)
+
+// serverVersion is what /version answers.
+func serverVersion() version.Info {
+	return version.Info{
+		Major:        "1",
+		Minor:        "37",
+		GitVersion:   "v" + kubernetes + "+canopus." + release,
+		GitCommit:    commit,
+		GitTreeState: "clean",
+		BuildDate:    "1970-01-01T00:00:00Z",
+		GoVersion:    runtime.Version(),
+		Compiler:     runtime.Compiler,
+		Platform:     runtime.GOOS + "/" + runtime.GOARCH,
+	}
+}
+
+func versionCommand() *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  canopus version\n  canopus version -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := serverVersion()
+			switch output {
+			case "":
+				fmt.Fprintf(cmd.OutOrStdout(), "canopus %s (Kubernetes %s, commit %s, %s)\n", release, kubernetes, commit, v.GoVersion)
+				return nil
+			case "json":
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(v)
+			}
+			return fmt.Errorf("--output %q: only json is known", output)
+		},
+	}
+	c.Flags().StringVarP(&output, "output", "o", "", "json")
+	return c
+}
