@@ -3,13 +3,16 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
+	"sync"
 	"time"
 
 	"canopus/internal/auth"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/informers/admissionregistration"
 	"k8s.io/client-go/informers/apiserverinternal"
@@ -42,6 +45,9 @@ import (
 type view struct {
 	local *Local
 	user  *auth.User
+
+	mu    sync.Mutex
+	asked map[reflect.Type]cache.SharedIndexInformer // through this view
 }
 
 var _ informers.SharedInformerFactory = (*view)(nil)
@@ -50,10 +56,14 @@ var _ informers.SharedInformerFactory = (*view)(nil)
 // ours reads the store.
 func (v *view) InformerFor(object runtime.Object, _ internalinterfaces.NewInformerFunc) cache.SharedIndexInformer {
 	v.local.note(v.user, object)
-	return v.local.informers.InformerFor(object, func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer {
+	informer := v.local.informers.InformerFor(object, func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer {
 		indexers := cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
 		return plain{cache.NewSharedIndexInformer(&source{local: v.local, object: object}, object, 0, indexers)}
 	})
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.asked[reflect.TypeOf(object)] = informer
+	return informer
 }
 
 // plain refuses transforms: objects are shared with the store.
@@ -75,12 +85,32 @@ func (v *view) Shutdown() {}
 
 // WaitForCacheSync implements informers.SharedInformerFactory.
 func (v *view) WaitForCacheSync(stop <-chan struct{}) map[reflect.Type]bool {
-	return v.local.informers.WaitForCacheSync(stop)
+	return v.WaitForCacheSyncWithContext(wait.ContextForChannel(stop)).Synced
 }
 
-// WaitForCacheSyncWithContext implements informers.SharedInformerFactory.
+// WaitForCacheSyncWithContext implements informers.SharedInformerFactory: it waits for the informers that were asked for through
+// this view, and for the process to run them at all.
 func (v *view) WaitForCacheSyncWithContext(ctx context.Context) cache.SyncResult {
-	return v.local.informers.WaitForCacheSyncWithContext(ctx)
+	select {
+	case <-v.local.running:
+		v.local.start()
+	case <-ctx.Done():
+	}
+	v.mu.Lock()
+	asked := maps.Clone(v.asked)
+	v.mu.Unlock()
+	checks := make([]cache.DoneChecker, 0, len(asked))
+	for _, informer := range asked {
+		checks = append(checks, informer.HasSyncedChecker())
+	}
+	cache.WaitFor(ctx, "", checks...)
+	result := cache.SyncResult{Synced: make(map[reflect.Type]bool, len(asked))}
+	for t, informer := range asked {
+		if result.Synced[t] = informer.HasSynced(); !result.Synced[t] {
+			result.Err = context.Cause(ctx)
+		}
+	}
+	return result
 }
 
 // ForResource implements informers.SharedInformerFactory for the types that this process has asked for by type.

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 )
 
 // LocalConfig says which API server of this process a Local leads to. All fields are required.
@@ -36,6 +37,7 @@ type LocalConfig struct {
 type Local struct {
 	LocalConfig
 	informers informers.SharedInformerFactory // holds every informer; parts see it through a view
+	running   chan struct{}                   // closed by Run
 
 	mu   sync.Mutex
 	ctx  context.Context // of Run; nil before. Informers outlive the parts that asked for them.
@@ -59,7 +61,7 @@ func NewLocal(c LocalConfig) (*Local, error) {
 	if c.Handler == nil || c.Resource == nil || c.Authorizer == nil || c.Log == nil {
 		return nil, errors.New("local client: Handler, Resource, Authorizer and Log are required")
 	}
-	l := &Local{LocalConfig: c, read: map[grant]need{}}
+	l := &Local{LocalConfig: c, running: make(chan struct{}), read: map[grant]need{}}
 	// The factory's own client is never asked: every informer is made by informerFor.
 	clientset, err := kubernetes.NewForConfig(l.config(&auth.User{Name: "system:apiserver"}, "informers"))
 	if err != nil {
@@ -69,11 +71,12 @@ func NewLocal(c LocalConfig) (*Local, error) {
 	return l, nil
 }
 
-// Run runs the informers that parts ask for, before and during Run, until ctx ends.
+// Run runs the informers that parts ask for, before and during Run, until ctx ends. Call it once.
 func (l *Local) Run(ctx context.Context) error {
 	l.mu.Lock()
 	l.ctx = ctx
 	l.mu.Unlock()
+	close(l.running)
 	l.start()
 	<-ctx.Done()
 	l.informers.Shutdown()
@@ -97,7 +100,7 @@ func (l *Local) As(user *auth.User, agent string) (*Access, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Access{Config: config, Client: clientset, Informers: &view{local: l, user: user}}, nil
+	return &Access{Config: config, Client: clientset, Informers: &view{local: l, user: user, asked: map[reflect.Type]cache.SharedIndexInformer{}}}, nil
 }
 
 func (l *Local) config(user *auth.User, agent string) *rest.Config {

@@ -114,6 +114,12 @@ func statusOf(err error) error {
 	if errors.As(err, &expired) || errors.Is(err, store.ErrOvertaken) {
 		return apierrors.NewResourceExpired(err.Error())
 	}
+	var future *store.TooLargeRevision
+	if errors.As(err, &future) { // the reflector then reads without a revision
+		timeout := apierrors.NewTimeoutError(err.Error(), 1)
+		timeout.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
+		return timeout
+	}
 	return err
 }
 

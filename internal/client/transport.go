@@ -3,9 +3,13 @@ package client
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"sync"
+	"time"
 
 	"canopus/internal/auth"
 )
@@ -29,22 +33,42 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	w := &response{header: http.Header{}, begun: make(chan struct{}), cancel: cancel}
 	w.moved.L = &w.mu
+	// A reader that waits ends with the request, whether the handler notices or not.
+	unhook := context.AfterFunc(r.Context(), func() { w.end(r.Context().Err()) })
 	go func() {
 		defer in.Body.Close()
-		defer w.end()
-		t.handler.ServeHTTP(w, in)
+		defer unhook()
+		w.end(t.serve(w, in))
 	}()
-	select {
-	case <-w.begun:
-	case <-ctx.Done():
+	<-w.begun
+	if err := w.failed(); err != nil {
 		cancel()
-		return nil, ctx.Err()
+		return nil, err
 	}
 	return &http.Response{
-		Status: http.StatusText(w.status), StatusCode: w.status, Proto: "HTTP/2.0", ProtoMajor: 2,
+		Status: fmt.Sprintf("%d %s", w.status, http.StatusText(w.status)), StatusCode: w.status, Proto: "HTTP/2.0", ProtoMajor: 2,
 		Header: w.sent, Body: w, ContentLength: -1, Request: r,
 	}, nil
 }
+
+// serve runs the handler. What a connection would be cut for, and a panic, is an error here: net/http is not there to
+// recover.
+func (t *transport) serve(w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			err = errCut
+		default:
+			err = fmt.Errorf("%s %s: the handler panicked, this is a bug: %v\n%s", r.Method, r.URL.Path, p, debug.Stack())
+		}
+	}()
+	t.handler.ServeHTTP(w, r)
+	return r.Context().Err() // a response whose client has gone is not complete
+}
+
+// errCut is what a client sees of a response that the handler broke off.
+var errCut = errors.New("the server broke off its response")
 
 // maxUnread is how far a streaming handler may run ahead of its reader.
 const maxUnread = 256 << 10
@@ -61,8 +85,9 @@ type response struct {
 	status    int
 	sent      http.Header // header as it was when the status was written
 	streaming bool
-	ended     bool // the handler returned
-	closed    bool // the client closed the body
+	ended     bool  // the handler returned, or was given up
+	err       error // why it ended before its response was complete
+	closed    bool  // the client closed the body
 }
 
 // Header implements http.ResponseWriter.
@@ -87,10 +112,10 @@ func (w *response) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.writeHeader(http.StatusOK)
-	for w.streaming && w.buffer.Len() > maxUnread && !w.closed {
+	for w.streaming && w.buffer.Len() > maxUnread && !w.closed && !w.ended {
 		w.moved.Wait()
 	}
-	if w.closed {
+	if w.closed || w.ended {
 		return 0, io.ErrClosedPipe
 	}
 	w.moved.Broadcast()
@@ -114,12 +139,35 @@ func (w *response) begin() {
 	w.moved.Broadcast()
 }
 
-func (w *response) end() {
+// SetWriteDeadline implements what http.ResponseController looks for. A deadline that is over cuts the response; there is no
+// connection on which another could matter.
+func (w *response) SetWriteDeadline(deadline time.Time) error {
+	if !deadline.IsZero() && time.Until(deadline) < 0 {
+		w.end(errCut)
+	}
+	return nil
+}
+
+// end closes the response, for err when it is not complete. Only the first call counts.
+func (w *response) end(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
 	w.writeHeader(http.StatusOK)
-	w.ended = true
+	w.ended, w.err = true, err
 	w.begin()
+}
+
+// failed is the error of a response that ended before it had any byte.
+func (w *response) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.buffer.Len() > 0 {
+		return nil
+	}
+	return w.err
 }
 
 // Read implements the body's io.Reader.
@@ -134,6 +182,9 @@ func (w *response) Read(p []byte) (int, error) {
 	}
 	if w.buffer.Len() == 0 {
 		w.cancel()
+		if w.err != nil {
+			return 0, w.err
+		}
 		return 0, io.EOF
 	}
 	w.moved.Broadcast()
