@@ -18,6 +18,7 @@ func All() []*kinds.Kind {
 		core.Binding(),
 		core.ConfigMap(),
 		core.Namespace(),
+		core.Node(),
 		core.Pod(),
 		core.Secret(),
 		core.ServiceAccount(),

@@ -35,6 +35,7 @@ func Pod() *kinds.Kind {
 		Indexed:        []string{"spec.nodeName"},
 		Grace:          podspec.Grace,
 		Generation:     true,
+		ReturnDeleted:  true,
 		Subresources:   podSubresources(),
 	})
 }

@@ -15,11 +15,12 @@ import (
 // ServiceAccount is v1 serviceaccounts.
 func ServiceAccount() *kinds.Kind {
 	return kinds.New(kinds.Spec[corev1.ServiceAccount, *corev1.ServiceAccount]{
-		GVK:        corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
-		Plural:     "serviceaccounts",
-		ShortNames: []string{"sa"},
-		Namespaced: true,
-		NewList:    func() runtime.Object { return &corev1.ServiceAccountList{} },
+		GVK:           corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
+		Plural:        "serviceaccounts",
+		ShortNames:    []string{"sa"},
+		Namespaced:    true,
+		ReturnDeleted: true,
+		NewList:       func() runtime.Object { return &corev1.ServiceAccountList{} },
 
 		// Tokens in Secrets are attached by hand only, and only after the account exists.
 		PrepareCreate: func(s *corev1.ServiceAccount) { s.Secrets = cleanSecrets(s.Secrets) },

@@ -28,6 +28,17 @@ func DefaultPod(pod *corev1.Pod) {
 		hostPorts(spec.Containers)
 	}
 	defaultPodResources(pod)
+	// podIP and hostIP are the first of podIPs and hostIPs; old clients write only the one.
+	status := &pod.Status
+	if len(status.PodIPs) == 0 && status.PodIP != "" {
+		status.PodIPs = []corev1.PodIP{{IP: status.PodIP}}
+	}
+	if len(status.PodIPs) > 0 && status.PodIP == "" {
+		status.PodIP = status.PodIPs[0].IP
+	}
+	if len(status.HostIPs) == 0 && status.HostIP != "" {
+		status.HostIPs = []corev1.HostIP{{IP: status.HostIP}}
+	}
 }
 
 // Default fills in what a pod spec or a pod template leaves out.
