@@ -21,6 +21,7 @@ func All() []*kinds.Kind {
 		core.Node(),
 		core.Pod(),
 		core.Secret(),
+		core.Service(),
 		core.ServiceAccount(),
 
 		authentication.TokenReview(),
