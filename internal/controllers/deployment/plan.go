@@ -86,7 +86,8 @@ func (r *rollout) all() []*set {
 // total is the wanted number of pods over all sets.
 func (r *rollout) total() int32 { return total(r.all(), (*set).size) }
 
-func available(s *set) int32 { return s.Status.AvailableReplicas }
+// available never counts more pods than the set is to keep: its status may not show yet that it shrank.
+func available(s *set) int32 { return min(s.Status.AvailableReplicas, s.size()) }
 
 // adoptCurrent brings the metadata of the current set up to date, if there is one.
 func (r *rollout) adoptCurrent() {
@@ -165,12 +166,12 @@ func (r *rollout) shrinkOld() bool {
 	}
 	shrunk := false
 	for _, s := range r.old {
-		if n := min(budget, s.size()-min(available(s), s.size())); n > 0 {
+		if n := min(budget, s.size()-available(s)); n > 0 {
 			shrunk = s.resize(s.size()-n, r.bounds) || shrunk
 			budget -= n
 		}
 	}
-	spare := total(r.all(), available) - least
+	spare := min(budget, total(r.all(), available)-least)
 	for _, s := range r.old {
 		if n := min(spare, s.size()); n > 0 {
 			shrunk = s.resize(s.size()-n, r.bounds) || shrunk
