@@ -61,7 +61,7 @@ environment as CANOPUS_ and its name in capitals with underscores.`,
 	}
 	for _, make := range []func() *cobra.Command{
 		kubectlCommand, versionCommand,
-		serverCommand, unpackCommand,
+		serverCommand, agentCommand, unpackCommand,
 	} {
 		root.AddCommand(make())
 	}

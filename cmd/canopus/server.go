@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,10 +12,14 @@ import (
 
 	"canopus/internal/auth"
 	"canopus/internal/client"
+	"canopus/internal/controllers"
 	"canopus/internal/run"
 	"canopus/internal/scheduler"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 )
 
@@ -55,25 +60,79 @@ func runServer(ctx context.Context, _ *cobra.Command, cfg *config) error {
 		cp.close()
 		return err
 	}
-	return run.All(ctx, log, append(parts, more...)...)
+	parts = append(parts, more...)
+	if !cfg.noAgent {
+		if more, err = cp.localNode(ctx); err != nil {
+			cp.close()
+			return err
+		}
+		parts = append(parts, more...)
+	}
+	return run.All(ctx, log, parts...)
 }
 
 // workers are the control loops of a server's own process.
 func (c *controlPlane) workers() ([]run.Part, error) {
-	as := func(user, agent string, groups ...string) (*client.Access, error) {
-		return c.local.As(&auth.User{Name: user, Groups: append(groups, "system:authenticated")}, agent)
-	}
-	access, err := as("system:kube-scheduler", "kube-scheduler")
+	s, err := c.local.As(&auth.User{Name: schedulerUser, Groups: []string{"system:authenticated"}}, "kube-scheduler")
 	if err != nil {
 		return nil, err
 	}
-	s, err := newScheduler(access, c.log)
+	scheduler, err := newScheduler(s, c.log)
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.local.As(&auth.User{Name: managerUser, Groups: []string{"system:authenticated"}}, "kube-controller-manager")
+	if err != nil {
+		return nil, err
+	}
+	set, err := newControllers(c.cfg, m, c.cluster.CA(), c.localAccount, c.log)
 	if err != nil {
 		return nil, err
 	}
 	return []run.Part{
-		{Name: "scheduler", Run: afterReady(c.boot.Ready, s.Run)},
+		{Name: "scheduler", Run: afterReady(c.boot.Ready, scheduler.Run)},
+		{Name: "controllers", Run: afterReady(c.boot.Ready, set.Run)},
 	}, nil
+}
+
+// localAccount returns access as a service account of kube-system.
+func (c *controlPlane) localAccount(name string) (*client.Access, error) {
+	return c.local.As(&auth.User{
+		Name:   "system:serviceaccount:kube-system:" + name,
+		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"},
+	}, "kube-controller-manager")
+}
+
+const (
+	schedulerUser = "system:kube-scheduler"
+	managerUser   = "system:kube-controller-manager"
+)
+
+// newControllers makes all controllers. account gives each its own identity; they read as access.
+func newControllers(cfg *config, access *client.Access, ca []byte, account func(string) (*client.Access, error), log *slog.Logger) (*controllers.Set, error) {
+	pods, err := netip.ParsePrefix(cfg.clusterCIDR)
+	if err != nil {
+		return nil, fmt.Errorf("cluster-cidr: %w", err)
+	}
+	c := controllers.Config{
+		Client: func(name string) (kubernetes.Interface, metadata.Interface, error) {
+			a, err := account(name)
+			if err != nil {
+				return nil, nil, err
+			}
+			m, err := metadata.NewForConfig(metadata.ConfigFor(a.Config))
+			return a.Client, m, err
+		},
+		Informers: access.Informers, Clock: clock.RealClock{}, Log: log, RootCA: ca, ClusterCIDRs: []netip.Prefix{pods},
+	}
+	if cfg.leaderElect {
+		host, err := nodeName("")
+		if err != nil {
+			return nil, err
+		}
+		c.Election = &controllers.Election{Client: access.Client, Identity: host + "_" + string(uuid.NewUUID())}
+	}
+	return controllers.New(c)
 }
 
 func newScheduler(access *client.Access, log *slog.Logger) (*scheduler.Scheduler, error) {

@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 )
 
-// kubernetes is the version of the API we serve: that of the k8s.io/* modules in go.mod.
-const kubernetes = "1.37.2"
+// kubernetesVersion is the version of the API we serve: that of the k8s.io/* modules in go.mod.
+const kubernetesVersion = "1.37.2"
 
 // release and commit are set by the linker: see LDFLAGS in the Makefile.
 //
@@ -25,7 +25,7 @@ func serverVersion() version.Info {
 	return version.Info{
 		Major:        "1",
 		Minor:        "37",
-		GitVersion:   "v" + kubernetes + "+canopus." + release,
+		GitVersion:   "v" + kubernetesVersion + "+canopus." + release,
 		GitCommit:    commit,
 		GitTreeState: "clean",
 		BuildDate:    "1970-01-01T00:00:00Z",
@@ -46,7 +46,7 @@ func versionCommand() *cobra.Command {
 			v := serverVersion()
 			switch output {
 			case "":
-				fmt.Fprintf(cmd.OutOrStdout(), "canopus %s (Kubernetes %s, commit %s, %s)\n", release, kubernetes, commit, v.GoVersion)
+				fmt.Fprintf(cmd.OutOrStdout(), "canopus %s (Kubernetes %s, commit %s, %s)\n", release, kubernetesVersion, commit, v.GoVersion)
 				return nil
 			case "json":
 				e := json.NewEncoder(cmd.OutOrStdout())

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"canopus/internal/auth"
+	"canopus/internal/bundle"
+	"canopus/internal/client"
+	"canopus/internal/containerd"
+	"canopus/internal/network"
+	"canopus/internal/node"
+	"canopus/internal/run"
+
+	"github.com/spf13/cobra"
+	"k8s.io/utils/clock"
+)
+
+// nodeParts is a node: container runtime, pod network, Services, DNS and the agent that runs pods.
+type nodeParts struct {
+	cfg     *config
+	log     *slog.Logger
+	clock   clock.RealClock
+	name    string
+	address netip.Addr
+
+	access  *client.Access // as the node
+	network *client.Access // as the node's proxy; the same as access outside the server's process
+	tls     *tls.Config
+	roots   *x509.CertPool
+}
+
+func agentCommand() *cobra.Command {
+	return command(&cobra.Command{
+		Use:   "agent",
+		Short: "Run a node of a cluster whose control plane is elsewhere",
+		Long: `Run a node. The kubeconfig names the API server and holds the node's credentials; beside it lie
+the agent's own serving certificate and the cluster's authority, as ` + "`canopus issue-node`" + ` writes them.`,
+		Example: `  canopus agent --kubeconfig /etc/canopus/node/kubelet.conf`,
+	}, func(cfg *config, c *cobra.Command) {
+		cfg.networkFlags(c.Flags())
+		cfg.agentFlags(c.Flags())
+		c.Flags().StringVar(&cfg.advertiseAddress, "advertise-address", "", "address at which others reach this node (default: the one of the default route)")
+	}, runAgent)
+}
+
+func runAgent(ctx context.Context, _ *cobra.Command, cfg *config) error {
+	log, err := processLogger(cfg)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockProcess(cfg, "agent")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	access, err := client.FromKubeconfig(cfg.kubeconfig, "kubelet")
+	if err != nil {
+		return err
+	}
+	n := &nodeParts{cfg: cfg, log: log, access: access, network: access}
+	if err := n.parse(); err != nil {
+		return err
+	}
+	if err := n.readCertificates(filepath.Dir(cfg.kubeconfig)); err != nil {
+		return err
+	}
+	parts, err := n.parts(ctx)
+	if err != nil {
+		return err
+	}
+	return run.All(ctx, log, parts...)
+}
+
+// localNode makes the node of a server's own process.
+func (c *controlPlane) localNode(ctx context.Context) ([]run.Part, error) {
+	n := &nodeParts{cfg: c.cfg, log: c.log, name: c.node, address: c.address, tls: c.cluster.NodeTLS(), roots: c.cluster.Roots()}
+	var err error
+	n.access, err = c.local.As(&auth.User{Name: "system:node:" + n.name, Groups: []string{"system:nodes", "system:authenticated"}}, "kubelet")
+	if err != nil {
+		return nil, err
+	}
+	if n.network, err = c.local.As(&auth.User{Name: "system:kube-proxy", Groups: []string{"system:authenticated"}}, "kube-proxy"); err != nil {
+		return nil, err
+	}
+	parts, err := n.parts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range parts {
+		if parts[i].Name != "containerd" && parts[i].Name != "name server" {
+			parts[i].Run = afterReady(c.boot.Ready, parts[i].Run)
+		}
+	}
+	return parts, nil
+}
+
+func (n *nodeParts) parse() error {
+	var err error
+	if n.name, err = nodeName(n.cfg.nodeName); err != nil {
+		return err
+	}
+	n.address, err = hostAddress(n.cfg.advertiseAddress)
+	return err
+}
+
+// readCertificates takes the agent's serving certificate and the cluster's authority from dir, again whenever they change.
+func (n *nodeParts) readCertificates(dir string) error {
+	ca, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+	if err != nil {
+		return fmt.Errorf("the cluster's authority: %w: `canopus issue-node` on a server writes it", err)
+	}
+	n.roots = x509.NewCertPool()
+	if !n.roots.AppendCertsFromPEM(ca) {
+		return fmt.Errorf("%s holds no certificate", filepath.Join(dir, "ca.crt"))
+	}
+	load := func() (*tls.Certificate, error) {
+		c, err := tls.LoadX509KeyPair(filepath.Join(dir, "kubelet.crt"), filepath.Join(dir, "kubelet.key"))
+		return &c, err
+	}
+	if _, err := load(); err != nil {
+		return fmt.Errorf("the agent's serving certificate: %w", err)
+	}
+	n.tls = &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		ClientAuth:     tls.RequestClientCert,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return load() },
+	}
+	return nil
+}
+
+// parts makes what a node is made of, in the order in which it starts.
+func (n *nodeParts) parts(ctx context.Context) ([]run.Part, error) {
+	var parts []run.Part
+	endpoint := n.cfg.runtimeEndpoint
+	ready := func() <-chan struct{} { c := make(chan struct{}); close(c); return c }
+	if endpoint == "" {
+		if os.Geteuid() != 0 {
+			return nil, errors.New("running containers takes root: start canopus as root, or a control plane alone with --no-agent")
+		}
+		if err := n.unpack(ctx); err != nil {
+			return nil, err
+		}
+		runtime, err := newRuntime(n.cfg, n.log)
+		if err != nil {
+			return nil, err
+		}
+		endpoint, ready = runtime.Endpoint(), runtime.Ready
+		parts = append(parts, run.Part{Name: "containerd", Run: runtime.Run})
+	}
+	net, err := newNetwork(n.cfg, n.name, n.network, n.log)
+	if err != nil {
+		return nil, err
+	}
+	agent, err := n.agent(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return append(parts,
+		run.Part{Name: "pod network", Run: net.Run},
+		run.Part{Name: "node agent", Run: afterReady(ready, agent.Run)},
+	), nil
+}
+
+func (n *nodeParts) unpack(ctx context.Context) error {
+	b, err := bundle.Embedded()
+	if err != nil {
+		return err
+	}
+	return ensureBundle(ctx, b, binDir(n.cfg))
+}
+
+func newRuntime(cfg *config, log *slog.Logger) (*containerd.Runtime, error) {
+	images := cfg.imagesDir
+	if images == "" {
+		images = filepath.Join(cfg.dataDir, "images")
+	}
+	return containerd.New(containerd.Config{
+		Bin:        bundle.Current(binDir(cfg)),
+		Root:       filepath.Join(cfg.dataDir, "containerd"),
+		State:      filepath.Join(cfg.runDir, "containerd"),
+		LogFile:    filepath.Join(cfg.dataDir, "log", "containerd.log"),
+		CNIConf:    cniDir(cfg),
+		Registries: filepath.Join(filepath.Dir(cfg.file), "registries"),
+		Bundled:    bundle.Images(binDir(cfg)),
+		ImageDirs:  []string{images},
+		Log:        log,
+		Clock:      clock.RealClock{},
+	})
+}
+
+func cniDir(cfg *config) string { return filepath.Join(cfg.dataDir, "cni", "net.d") }
+
+func newNetwork(cfg *config, name string, access *client.Access, log *slog.Logger) (*network.Network, error) {
+	return network.New(network.Config{
+		NodeName: name, Nodes: access.Informers.Core().V1().Nodes(), CNIConf: cniDir(cfg),
+		State: filepath.Join(cfg.dataDir, "cni", "networks"), Log: log, Clock: clock.RealClock{},
+	})
+}
+
+func (n *nodeParts) agent(endpoint string) (*node.Node, error) {
+	return node.New(node.Config{
+		Client: n.access.Client, NodeName: n.name, IPs: []string{n.address.String()}, Endpoint: endpoint, Version: serverVersion().GitVersion,
+		Root: n.cfg.kubeletDir, PodLogs: n.cfg.podLogsDir, ContainerLogs: n.cfg.containerLogsDir, CgroupRoot: n.cfg.cgroupRoot,
+		ClusterDNS: []string{n.cfg.clusterDNS}, ClusterDomain: n.cfg.clusterDomain, MaxPods: int64(n.cfg.maxPods),
+		Address: ":" + strconv.Itoa(n.cfg.agentPort), TLS: n.tls, ClientCA: n.roots,
+		Clock: n.clock, Log: n.log,
+	})
+}
