@@ -87,6 +87,9 @@ fuzz: ## every fuzz target for a minute
 generate: ## make the OpenAPI documents again
 	$(GO) generate ./internal/apiserver/openapi
 
+parity: ## compare what is published with data of a release: make parity SPEC=dir
+	$(GO) run ./test/parity -spec $(SPEC)
+
 clean: ## remove what was built
 	rm -rf bin
 	$(MAKE) --no-print-directory -C runtime clean
