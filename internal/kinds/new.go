@@ -26,7 +26,7 @@ func New[T any, P interface {
 		NewList: s.NewList, Columns: s.Columns, Indexed: s.Indexed, NameRule: s.NameRule,
 		CreateOnUpdate: s.CreateOnUpdate, StrictUpdate: s.StrictUpdate, Virtual: s.Virtual, Generation: s.Generation,
 		ReturnDeleted: s.ReturnDeleted,
-		Subresources: s.Subresources, Scale: s.Scale,
+		Subresources:  s.Subresources, Scale: s.Scale,
 	}
 	fillNames(k)
 	k.Default, k.PrepareCreate = eraseOne(s.Default), eraseOne(s.PrepareCreate)

@@ -3,6 +3,7 @@ package builtin
 
 import (
 	"canopus/internal/kinds"
+	"canopus/internal/kinds/apps"
 	"canopus/internal/kinds/authentication"
 	"canopus/internal/kinds/authorization"
 	"canopus/internal/kinds/coordination"
@@ -23,6 +24,9 @@ func All() []*kinds.Kind {
 		core.Secret(),
 		core.Service(),
 		core.ServiceAccount(),
+
+		apps.Deployment(),
+		apps.ReplicaSet(),
 
 		authentication.TokenReview(),
 		authentication.SelfSubjectReview(),

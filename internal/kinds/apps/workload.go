@@ -1,0 +1,115 @@
+package apps
+
+import (
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+
+	"canopus/internal/kinds"
+	"canopus/internal/kinds/check"
+	"canopus/internal/kinds/podspec"
+	"canopus/internal/kinds/show"
+)
+
+func equal(a, b any) bool { return apiequality.Semantic.DeepEqual(a, b) }
+
+func scaleGVK() schema.GroupVersionKind { return autoscalingv1.SchemeGroupVersion.WithKind("Scale") }
+
+// scaleSubresource is the path at which replicas are read and written.
+func scaleSubresource() kinds.Subresource {
+	return kinds.Subresource{Name: "scale", GVK: scaleGVK(), Verbs: []string{"get", "patch", "update"}}
+}
+
+// selectorString is a label selector in query form; one that does not parse shows as nothing.
+func selectorString(s *metav1.LabelSelector) string {
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		return ""
+	}
+	return selector.String()
+}
+
+// validateSelector refuses a selector that is missing, empty or malformed.
+func validateSelector(s *metav1.LabelSelector, what string) field.ErrorList {
+	at := field.NewPath("spec", "selector")
+	if s == nil {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	errs := check.Selector(s, at)
+	if len(s.MatchLabels)+len(s.MatchExpressions) == 0 {
+		errs = append(errs, field.Invalid(at, s, "empty selector is invalid for "+what))
+	}
+	return errs
+}
+
+// validateTemplate refuses a template that the selector does not select or that is no template for pods that run for ever.
+func validateTemplate(t *corev1.PodTemplateSpec, s *metav1.LabelSelector) field.ErrorList {
+	at := field.NewPath("spec", "template")
+	var errs field.ErrorList
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	if err == nil && !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
+		errs = append(errs, field.Invalid(at.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
+	}
+	errs = append(errs, podspec.ValidateTemplate(t, at)...)
+	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
+		errs = append(errs, field.NotSupported(at.Child("spec", "restartPolicy"), t.Spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
+	}
+	if t.Spec.ActiveDeadlineSeconds != nil {
+		errs = append(errs, field.Forbidden(at.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
+	}
+	return errs
+}
+
+func sameSelector(now, was *metav1.LabelSelector) field.ErrorList {
+	if equal(now, was) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("spec", "selector"), now, check.Immutable)}
+}
+
+// templateWarnings are about a new template, or one that an update changes.
+func templateWarnings(now, was *corev1.PodTemplateSpec) []string {
+	if was != nil && equal(now.Spec, was.Spec) && maps.Equal(now.Annotations, was.Annotations) {
+		return nil
+	}
+	return podspec.TemplateWarnings(&now.Spec, field.NewPath("spec", "template", "spec"))
+}
+
+// wideColumns are what -o wide shows of a workload.
+func wideColumns(selector string) []metav1.TableColumnDefinition {
+	return []metav1.TableColumnDefinition{
+		show.Wide("Containers", "string", "Names of each container in the template."),
+		show.Wide("Images", "string", "Images referenced by each container in the template."),
+		show.Wide("Selector", "string", selector),
+	}
+}
+
+func wideCells(t *corev1.PodTemplateSpec, s *metav1.LabelSelector) []any {
+	names := make([]string, len(t.Spec.Containers))
+	images := make([]string, len(t.Spec.Containers))
+	for i := range t.Spec.Containers {
+		names[i], images[i] = t.Spec.Containers[i].Name, t.Spec.Containers[i].Image
+	}
+	return []any{strings.Join(names, ","), strings.Join(images, ","), show.Selector(s)}
+}
+
+func orZero(n *int32) int32 {
+	if n == nil {
+		return 0
+	}
+	return *n
+}
+
+func setDefault[T any](p **T, v T) {
+	if *p == nil {
+		*p = &v
+	}
+}
