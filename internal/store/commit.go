@@ -20,7 +20,6 @@ type transaction struct {
 	written []*pending // nil where nothing is put
 	same    []bool     // the change would store the bytes that are there
 	compare []clientv3.Cmp
-	ops     []clientv3.Op
 	look    []clientv3.Op // when a comparison fails
 	size    int
 }
