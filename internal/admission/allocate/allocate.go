@@ -26,10 +26,10 @@ import (
 
 // Config says what an Allocator gives out. All fields are required.
 type Config struct {
-	CIDR      netip.Prefix // 10.96.0.0/12
-	Ports     Ports        // 30000-32767
-	Addresses *store.Resource
-	Ranges    *store.Resource // see RegisterRanges
+	CIDR      netip.Prefix           // 10.96.0.0/12
+	Ports     Ports                  // 30000-32767
+	Addresses func() *store.Resource // ipaddresses, asked at every claim: the server registers it after this is made
+	Ranges    *store.Resource        // see RegisterRanges
 	Clock     clock.PassiveClock
 }
 
@@ -43,7 +43,7 @@ func (p Ports) String() string { return fmt.Sprintf("%d-%d", p.First, p.Last) }
 type Allocator struct {
 	cidr      netip.Prefix
 	ports     Ports
-	addresses *store.Resource
+	addresses func() *store.Resource
 	ranges    *store.Resource
 	clock     clock.PassiveClock
 	addressIn band

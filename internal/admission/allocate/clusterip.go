@@ -109,7 +109,7 @@ func (a *Allocator) take(ctx context.Context, s *corev1.Service) ([]store.Change
 	if !a.contains(ip) {
 		return nil, invalid(path, s.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: provided IP is not in the valid range. The range of valid IPs is %s", ip, a.cidr)), nil
 	}
-	_, err = a.addresses.Get(ctx, "", ip.String(), store.Freshness{Match: store.Any})
+	_, err = a.addresses().Get(ctx, "", ip.String(), store.Freshness{Match: store.Any})
 	switch {
 	case err == nil:
 		return nil, invalid(path, s.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: provided IP is already allocated", ip)), nil
@@ -148,7 +148,7 @@ func (a *Allocator) at(offset uint64) netip.Addr {
 func (a *Allocator) free(ctx context.Context) (netip.Addr, error) {
 	var failed error
 	offset, ok := a.addressIn.pick(func(o uint64) bool {
-		_, err := a.addresses.Get(ctx, "", a.at(o).String(), store.Freshness{Match: store.Any})
+		_, err := a.addresses().Get(ctx, "", a.at(o).String(), store.Freshness{Match: store.Any})
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			failed = err
 			return true
@@ -170,7 +170,7 @@ func (a *Allocator) claim(s *corev1.Service, ip netip.Addr) store.Change {
 	if ip.Is6() {
 		family = string(corev1.IPv6Protocol)
 	}
-	return store.Change{Resource: a.addresses, Name: ip.String(), Now: &networkingv1.IPAddress{
+	return store.Change{Resource: a.addresses(), Name: ip.String(), Now: &networkingv1.IPAddress{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: ip.String(), UID: uuid.NewUUID(), CreationTimestamp: metav1.NewTime(a.clock.Now().Truncate(1e9)), Generation: 1,
 			Labels: map[string]string{networkingv1.LabelIPAddressFamily: family, networkingv1.LabelManagedBy: managedBy},
@@ -184,7 +184,7 @@ func (a *Allocator) release(ctx context.Context, s *corev1.Service) ([]store.Cha
 	if s.Spec.ClusterIP == "" {
 		return nil, nil
 	}
-	e, err := a.addresses.Get(ctx, "", s.Spec.ClusterIP, store.Freshness{Match: store.Any})
+	e, err := a.addresses().Get(ctx, "", s.Spec.ClusterIP, store.Freshness{Match: store.Any})
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
@@ -199,5 +199,5 @@ func (a *Allocator) release(ctx context.Context, s *corev1.Service) ([]store.Cha
 	if !ok || ip.Spec.ParentRef == nil || *ip.Spec.ParentRef != *parent(s) {
 		return nil, nil
 	}
-	return []store.Change{{Resource: a.addresses, Name: e.Name, Was: e}}, nil
+	return []store.Change{{Resource: a.addresses(), Name: e.Name, Was: e}}, nil
 }
