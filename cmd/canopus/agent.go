@@ -18,6 +18,7 @@ import (
 	"canopus/internal/containerd"
 	"canopus/internal/network"
 	"canopus/internal/node"
+	"canopus/internal/proxy"
 	"canopus/internal/run"
 
 	"github.com/spf13/cobra"
@@ -160,12 +161,17 @@ func (n *nodeParts) parts(ctx context.Context) ([]run.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	services, err := n.proxy()
+	if err != nil {
+		return nil, err
+	}
 	agent, err := n.agent(endpoint)
 	if err != nil {
 		return nil, err
 	}
 	return append(parts,
 		run.Part{Name: "pod network", Run: net.Run},
+		run.Part{Name: "service proxy", Run: services.Run},
 		run.Part{Name: "node agent", Run: afterReady(ready, agent.Run)},
 	), nil
 }
@@ -203,6 +209,20 @@ func newNetwork(cfg *config, name string, access *client.Access, log *slog.Logge
 	return network.New(network.Config{
 		NodeName: name, Nodes: access.Informers.Core().V1().Nodes(), CNIConf: cniDir(cfg),
 		State: filepath.Join(cfg.dataDir, "cni", "networks"), Log: log, Clock: clock.RealClock{},
+	})
+}
+
+func (n *nodeParts) proxy() (*proxy.Proxy, error) {
+	pods, err := netip.ParsePrefix(n.cfg.clusterCIDR)
+	if err != nil {
+		return nil, fmt.Errorf("cluster-cidr: %w", err)
+	}
+	dns, err := netip.ParseAddr(n.cfg.clusterDNS)
+	if err != nil {
+		return nil, fmt.Errorf("cluster-dns: %w", err)
+	}
+	return proxy.New(proxy.Config{
+		NodeName: n.name, ClusterCIDR: pods, Except: []netip.Addr{dns}, Informers: n.network.Informers, Log: n.log, Clock: n.clock,
 	})
 }
 

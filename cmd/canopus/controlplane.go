@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"canopus/internal/admission"
+	"canopus/internal/admission/allocate"
 	"canopus/internal/admission/escalation"
 	"canopus/internal/admission/plugins"
 	"canopus/internal/apiserver"
@@ -31,6 +32,7 @@ import (
 	"canopus/internal/store"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/clock"
@@ -199,12 +201,16 @@ func (c *controlPlane) makeServer() error {
 	if err != nil {
 		return err
 	}
+	allocator, err := c.allocator()
+	if err != nil {
+		return err
+	}
 	pages, err := c.tokenPages()
 	if err != nil {
 		return err
 	}
 	c.server, err = apiserver.New(apiserver.Config{
-		Kinds: builtin.Set(), Store: c.store, Listener: c.listener, TLS: c.cluster.ServerTLS(),
+		Kinds: builtin.Set(), Claims: serviceClaims{allocator}, Store: c.store, Listener: c.listener, TLS: c.cluster.ServerTLS(),
 		Address:       net.JoinHostPort(c.address.String(), strconv.Itoa(c.port())),
 		Authenticator: authenticator, Authorizer: c.checks, Admission: chain, Tokens: c.tokens, Reviewer: authenticator, Rules: c.rbac,
 		ConnContext: authn.ConnContext, Nodes: apiserver.Nodes{TLS: c.cluster.NodeClientTLS()},
@@ -226,6 +232,41 @@ func (c *controlPlane) admission() (*admission.Chain, error) {
 		return nil, err
 	}
 	return admission.NewChain(append(list, escalation)...)
+}
+
+// allocator gives Services their addresses and ports.
+func (c *controlPlane) allocator() (*allocate.Allocator, error) {
+	var ports allocate.Ports
+	if n, err := fmt.Sscanf(c.cfg.nodePortRange, "%d-%d", &ports.First, &ports.Last); err != nil || n != 2 {
+		return nil, fmt.Errorf("service-node-port-range %q: two ports, such as 30000-32767", c.cfg.nodePortRange)
+	}
+	ranges, err := allocate.RegisterRanges(c.store)
+	if err != nil {
+		return nil, err
+	}
+	return allocate.New(allocate.Config{
+		CIDR: c.service, Ports: ports, Ranges: ranges, Clock: c.clock,
+		Addresses: func() *store.Resource {
+			return c.server.Resource(schema.GroupResource{Group: "networking.k8s.io", Resource: "ipaddresses"})
+		},
+	})
+}
+
+// serviceClaims lets writes of Services claim addresses and ports.
+type serviceClaims struct{ *allocate.Allocator }
+
+// Claim implements apiserver.Claims.
+func (s serviceClaims) Claim(ctx context.Context, c *apiserver.Claim) ([]store.Change, error) {
+	object := c.Object
+	if object == nil {
+		object = c.Old
+	}
+	if _, ok := object.(*corev1.Service); !ok || c.Subresource != "" {
+		return nil, nil
+	}
+	now, _ := c.Object.(*corev1.Service)
+	old, _ := c.Old.(*corev1.Service)
+	return s.Allocator.Claim(ctx, c.Operation, now, old)
 }
 
 // tokenPages are the documents by which others verify our ServiceAccount tokens.
