@@ -8,6 +8,7 @@ import (
 	"canopus/internal/kinds/authorization"
 	"canopus/internal/kinds/coordination"
 	"canopus/internal/kinds/core"
+	"canopus/internal/kinds/discovery"
 	"canopus/internal/kinds/networking"
 	"canopus/internal/kinds/rbac"
 	"canopus/internal/kinds/scheduling"
@@ -18,6 +19,8 @@ func All() []*kinds.Kind {
 	return []*kinds.Kind{
 		core.Binding(),
 		core.ConfigMap(),
+		core.Endpoints(),
+		core.Event(),
 		core.Namespace(),
 		core.Node(),
 		core.Pod(),
@@ -37,6 +40,8 @@ func All() []*kinds.Kind {
 		authorization.SelfSubjectRulesReview(),
 
 		coordination.Lease(),
+
+		discovery.EndpointSlice(),
 
 		networking.IPAddress(),
 		networking.ServiceCIDR(),
