@@ -28,6 +28,7 @@ type Tree struct {
 	version Version
 	root    string
 	mounts  map[string]string // controller to mount point; "" for v2
+	also    []string          // hierarchies without controllers, in which the runtime makes cgroups too
 	pids    int64
 	clock   clock.Clock
 }
@@ -50,19 +51,20 @@ func Open(cfg Config) (*Tree, error) {
 	for s := bufio.NewScanner(f); s.Scan(); {
 		lines = append(lines, s.Text())
 	}
-	version, mounts := parseMounts(lines)
+	version, mounts, also := parseMounts(lines)
 	if len(mounts) == 0 {
 		return nil, errors.New("no cgroup file system is mounted: mount cgroup2 on /sys/fs/cgroup")
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
-	return &Tree{version: version, root: cfg.Root, mounts: mounts, pids: cfg.PIDs, clock: cfg.Clock}, nil
+	return &Tree{version: version, root: cfg.Root, mounts: mounts, also: also, pids: cfg.PIDs, clock: cfg.Clock}, nil
 }
 
 // parseMounts reads lines of mountinfo. A machine with any v1 controller besides a named one runs v1.
-func parseMounts(lines []string) (Version, map[string]string) {
+func parseMounts(lines []string) (version Version, mounts map[string]string, also []string) {
 	v1, v2 := map[string]string{}, ""
+	var named []string
 	known := map[string]bool{"cpu": true, "cpuacct": true, "cpuset": true, "memory": true, "devices": true, "freezer": true,
 		"blkio": true, "pids": true, "hugetlb": true, "net_cls": true, "net_prio": true, "perf_event": true, "rdma": true, "misc": true}
 	for _, line := range lines {
@@ -81,16 +83,22 @@ func parseMounts(lines []string) (Version, map[string]string) {
 				if known[o] {
 					v1[o] = left[4]
 				}
+				if strings.HasPrefix(o, "name=") {
+					named = append(named, left[4])
+				}
 			}
 		}
 	}
 	if v1["memory"] != "" || v1["cpu"] != "" {
-		return V1, v1
+		if v2 != "" {
+			named = append(named, v2)
+		}
+		return V1, v1, named
 	}
 	if v2 == "" {
-		return V2, nil
+		return V2, nil, nil
 	}
-	return V2, map[string]string{"": v2}
+	return V2, map[string]string{"": v2}, nil
 }
 
 // Version returns the machine's cgroup version.
@@ -100,11 +108,17 @@ func (t *Tree) Version() Version { return t.version }
 func (t *Tree) dirs(path string) []string {
 	seen := map[string]bool{}
 	var out []string
-	for _, m := range t.mounts {
+	add := func(m string) {
 		if !seen[m] {
 			seen[m] = true
 			out = append(out, filepath.Join(m, path))
 		}
+	}
+	for _, m := range t.mounts {
+		add(m)
+	}
+	for _, m := range t.also {
+		add(m)
 	}
 	return out
 }

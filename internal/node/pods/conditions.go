@@ -45,7 +45,7 @@ func findStatus(list []corev1.ContainerStatus, name string) *corev1.ContainerSta
 // conditions sets the conditions that the node owns.
 func (s *stater) conditions(out *corev1.PodStatus) {
 	sandbox := corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse}
-	if s.Runtime.ReadySandbox() != nil && s.Volumes {
+	if s.Runtime.ReadySandbox() != nil {
 		sandbox.Status = corev1.ConditionTrue
 	}
 	containers := s.containersReady(out)
