@@ -317,6 +317,19 @@ func TestWhoMayPass(t *testing.T) {
 	}
 }
 
+func TestUnknownFieldsAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t)
+	resp, text := send(t, s, "POST", inNS, "application/json", `{"metadata":{"name":"x"},"foo":1}`)
+	if resp.StatusCode != 201 || resp.Header.Get("Warning") != `299 - "unknown field \"foo\""` {
+		t.Errorf("%d %q %s", resp.StatusCode, resp.Header.Values("Warning"), text)
+	}
+	resp, _ = send(t, s, "POST", inNS+"?fieldValidation=Ignore", "application/json", `{"metadata":{"name":"y"},"foo":1}`)
+	if resp.StatusCode != 201 || resp.Header.Get("Warning") != "" {
+		t.Errorf("%d %q", resp.StatusCode, resp.Header.Values("Warning"))
+	}
+}
+
 func TestConcurrentPatchesAllCount(t *testing.T) {
 	t.Parallel()
 	s := apitest.Start(t)

@@ -47,13 +47,22 @@ func (s *Server) watch(rq *request, ep *endpoint) error {
 	}
 	ctx, cancel := context.WithTimeout(rq.Context(), life)
 	defer cancel()
-	w, err := ep.res.Watch(ctx, wo)
-	if err != nil {
+	st := &stream{s: s, rq: rq, ep: ep, f: f, bookmarks: o.AllowWatchBookmarks, table: rq.tableOptions()}
+	if err := checkInclude(st.table); err != nil {
+		return err
+	}
+	st.watcher, err = ep.res.Watch(ctx, wo)
+	var expired *store.Expired
+	switch {
+	case errors.As(err, &expired):
+		st.open()
+		st.end(ctx, err)
+		return nil
+	case err != nil:
 		return readError(ep, "", err)
 	}
-	defer w.Close()
+	defer st.watcher.Close()
 	s.metrics.enterLong(rq)
-	st := &stream{s: s, rq: rq, ep: ep, f: f, watcher: w, bookmarks: o.AllowWatchBookmarks, table: rq.tableOptions()}
 	return st.run(ctx)
 }
 
@@ -94,7 +103,8 @@ type stream struct {
 // flushAbove is how many bytes of events are gathered before they are sent although more are waiting.
 const flushAbove = 64 << 10
 
-func (st *stream) run(ctx context.Context) error {
+// open begins the answer.
+func (st *stream) open() {
 	contentType := typeJSON
 	if st.f.media == mediaProtobuf {
 		contentType = typeProtobuf + ";stream=watch"
@@ -102,6 +112,10 @@ func (st *stream) run(ctx context.Context) error {
 	st.rq.w.Header()["Content-Type"] = []string{contentType}
 	st.rq.w.WriteHeader(http.StatusOK)
 	st.rq.w.Flush()
+}
+
+func (st *stream) run(ctx context.Context) error {
+	st.open()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer st.s.streams.add(cancel)()

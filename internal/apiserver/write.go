@@ -195,7 +195,7 @@ func (s *Server) attemptUpdate(rq *request, w *write, cur *store.Entry) (*writte
 	case w.sub.PrepareUpdate != nil:
 		w.sub.PrepareUpdate(obj, old)
 	}
-	more, err := s.claim(rq.Context(), w, admission.Update, obj, old)
+	more, err := s.claimUpdate(rq.Context(), w, obj, old)
 	if err != nil {
 		return nil, err
 	}
@@ -392,6 +392,14 @@ func (s *Server) claim(ctx context.Context, w *write, op admission.Operation, ob
 		return nil, nil
 	}
 	return s.cfg.Claims.Claim(ctx, &Claim{Operation: op, Kind: w.ep.Kind, Subresource: w.subName, Object: obj, Old: old, DryRun: w.dryRun})
+}
+
+// claimUpdate claims for an update; one that removes the last finalizer is a delete.
+func (s *Server) claimUpdate(ctx context.Context, w *write, obj, old kinds.Object) ([]store.Change, error) {
+	if removable(obj) {
+		return s.claim(ctx, w, admission.Delete, nil, old)
+	}
+	return s.claim(ctx, w, admission.Update, obj, old)
 }
 
 // respond answers with what a write led to.
