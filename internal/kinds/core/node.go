@@ -58,7 +58,7 @@ func defaultNode(n *corev1.Node) {
 	if len(n.Spec.PodCIDRs) > 0 {
 		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
 	}
-	if n.Status.Allocatable == nil && n.Status.Capacity != nil {
+	if len(n.Status.Allocatable) == 0 && len(n.Status.Capacity) > 0 {
 		n.Status.Allocatable = n.Status.Capacity.DeepCopy()
 	}
 	for _, list := range []corev1.ResourceList{n.Status.Capacity, n.Status.Allocatable} {

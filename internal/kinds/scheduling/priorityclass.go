@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -101,8 +102,6 @@ func validatePriorityClassUpdate(c, old *schedulingv1.PriorityClass) field.Error
 	if c.Value != old.Value {
 		errs = append(errs, field.Forbidden(field.NewPath("value"), "may not be changed in an update."))
 	}
-	if *c.PreemptionPolicy != *old.PreemptionPolicy {
-		errs = append(errs, field.Invalid(field.NewPath("preemptionPolicy"), *c.PreemptionPolicy, check.Immutable))
-	}
+	errs = append(errs, apivalidation.ValidateImmutableField(c.PreemptionPolicy, old.PreemptionPolicy, field.NewPath("preemptionPolicy"))...)
 	return errs
 }
