@@ -22,7 +22,9 @@ func TestPlanDelete(t *testing.T) {
 		return 30
 	}}
 	zero, thirty := int64(0), int64(30)
-	policy := func(p metav1.DeletionPropagation) *metav1.DeleteOptions { return &metav1.DeleteOptions{PropagationPolicy: &p} }
+	policy := func(p metav1.DeletionPropagation) *metav1.DeleteOptions {
+		return &metav1.DeleteOptions{PropagationPolicy: &p}
+	}
 	none := &metav1.DeleteOptions{}
 	for _, c := range []struct {
 		name string
