@@ -140,7 +140,7 @@ func refusal(everywhere, allowed []endpoint) string {
 	if len(everywhere) > 0 && len(allowed) == 0 {
 		return "drop"
 	}
-	return "goto " + chainReject
+	return "goto " + chainRefuse
 }
 
 func (b builder) name(kind string) string {

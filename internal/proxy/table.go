@@ -27,7 +27,7 @@ const (
 	chainGuard    = "guard"
 	chainMark     = "mark-for-masquerade"
 	chainPost     = "nat-postrouting"
-	chainReject   = "reject"
+	chainRefuse   = "refuse"
 )
 
 // mark is the bit of the packet mark that asks for masquerading.
@@ -194,7 +194,7 @@ func frame(clusterCIDR netip.Prefix) []op {
 		op{add, &knftables.Set{Name: setHairpin, Type: "ipv4_addr . ipv4_addr"}},
 	)
 	chains := []*knftables.Chain{
-		{Name: chainMark}, {Name: chainReject}, {Name: chainDispatch}, {Name: chainGuard},
+		{Name: chainMark}, {Name: chainRefuse}, {Name: chainDispatch}, {Name: chainGuard},
 		base("nat-prerouting", knftables.NATType, knftables.PreroutingHook, "-100"),
 		base("nat-output", knftables.NATType, knftables.OutputHook, "-100"),
 		base("filter-prerouting", knftables.FilterType, knftables.PreroutingHook, "-90"),
@@ -206,7 +206,7 @@ func frame(clusterCIDR netip.Prefix) []op {
 	}
 	for _, r := range [][2]string{
 		{chainMark, "meta mark set meta mark | " + mark},
-		{chainReject, "reject"},
+		{chainRefuse, "reject"},
 		{chainDispatch, service + " vmap @" + mapFirewall},
 		{chainDispatch, fmt.Sprintf("ip daddr @%s ip saddr != %s jump %s", setClusterIPs, clusterCIDR, chainMark)},
 		{chainDispatch, service + " vmap @" + mapServices},

@@ -155,6 +155,7 @@ func Veth(t testing.TB, a, b End) {
 	if err := netlink.LinkAdd(pair); err != nil {
 		t.Fatalf("make %s and %s: %v", a.Name, b.Name, err)
 	}
+	t.Cleanup(func() { _ = netlink.LinkDel(pair) }) // at once, if it is still here: a namespace takes its interfaces along later
 	for _, e := range []End{a, b} {
 		if err := e.settle(); err != nil {
 			t.Fatalf("set up %s: %v", e.Name, err)
