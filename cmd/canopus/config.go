@@ -34,6 +34,7 @@ type config struct {
 	leaderElect    bool
 
 	noAgent          bool
+	noWorkers        bool
 	agentPort        int
 	kubeletDir       string
 	podLogsDir       string
@@ -43,6 +44,8 @@ type config struct {
 	imagesDir        string
 	maxPods          int
 }
+
+const defaultClusterCIDR = "10.244.0.0/16"
 
 // commonFlags are the settings of every part.
 func (c *config) commonFlags(f *pflag.FlagSet) {
@@ -55,7 +58,7 @@ func (c *config) commonFlags(f *pflag.FlagSet) {
 }
 
 func (c *config) networkFlags(f *pflag.FlagSet) {
-	f.StringVar(&c.clusterCIDR, "cluster-cidr", "10.244.0.0/16", "addresses of pods")
+	f.StringVar(&c.clusterCIDR, "cluster-cidr", defaultClusterCIDR, "addresses of pods")
 	f.StringVar(&c.serviceCIDR, "service-cidr", "10.96.0.0/12", "addresses of Services")
 	f.StringVar(&c.clusterDNS, "cluster-dns", "10.96.0.10", "address of the cluster's name server, within service-cidr")
 	f.StringVar(&c.clusterDomain, "cluster-domain", "cluster.local", "domain of Service names")
@@ -135,6 +138,7 @@ func settingNames() []string {
 	all.electionFlags(f, false)
 	all.agentFlags(f)
 	f.BoolVar(&all.noAgent, "no-agent", false, "")
+	f.BoolVar(&all.noWorkers, "no-workers", false, "")
 	var names []string
 	f.VisitAll(func(flag *pflag.Flag) {
 		if flag.Name != "config" {

@@ -115,24 +115,8 @@ func (c *controlPlane) port() int { return c.listener.Addr().(*net.TCPAddr).Port
 // open reads certificates and keys and starts etcd, side by side: both wait for the disk.
 func (c *controlPlane) open(ctx context.Context) error {
 	layout := c.layout()
-	var names []string
-	addresses := []netip.Addr{c.address}
-	for _, san := range c.cfg.tlsSANs {
-		if a, err := netip.ParseAddr(san); err == nil {
-			addresses = append(addresses, a)
-		} else {
-			names = append(names, san)
-		}
-	}
 	var g errgroup.Group
-	g.Go(func() (err error) {
-		c.cluster, err = cluster.Open(cluster.Config{
-			Layout: layout, Node: c.node, Addresses: addresses, Names: names,
-			ServiceIP: c.service.Masked().Addr().Next(), Domain: c.cfg.clusterDomain,
-			Server: "https://127.0.0.1:" + strconv.Itoa(c.port()), Clock: c.clock, Log: c.log,
-		})
-		return err
-	})
+	g.Go(func() (err error) { c.cluster, err = c.openCluster(c.port()); return err })
 	g.Go(func() (err error) {
 		c.atRest, err = atrest.Open(layout.Encryption(), cluster.WriteFile)
 		return err
@@ -142,6 +126,23 @@ func (c *controlPlane) open(ctx context.Context) error {
 		return err
 	})
 	return g.Wait()
+}
+
+func (c *controlPlane) openCluster(port int) (*cluster.Cluster, error) {
+	var names []string
+	addresses := []netip.Addr{c.address}
+	for _, san := range c.cfg.tlsSANs {
+		if a, err := netip.ParseAddr(san); err == nil {
+			addresses = append(addresses, a)
+		} else {
+			names = append(names, san)
+		}
+	}
+	return cluster.Open(cluster.Config{
+		Layout: c.layout(), Node: c.node, Addresses: addresses, Names: names,
+		ServiceIP: c.service.Masked().Addr().Next(), Domain: c.cfg.clusterDomain,
+		Server: "https://127.0.0.1:" + strconv.Itoa(port), Clock: c.clock, Log: c.log,
+	})
 }
 
 func (c *controlPlane) makeStore() error {

@@ -61,7 +61,7 @@ environment as CANOPUS_ and its name in capitals with underscores.`,
 	}
 	for _, make := range []func() *cobra.Command{
 		kubectlCommand, versionCommand,
-		serverCommand, agentCommand, unpackCommand,
+		serverCommand, agentCommand, apiserverCommand, controllersCommand, schedulerCommand, issueNodeCommand, unpackCommand,
 	} {
 		root.AddCommand(make())
 	}

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,15 +10,9 @@ import (
 
 	"canopus/internal/auth"
 	"canopus/internal/client"
-	"canopus/internal/controllers"
 	"canopus/internal/run"
-	"canopus/internal/scheduler"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/util/uuid"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/metadata"
-	"k8s.io/utils/clock"
 )
 
 func serverCommand() *cobra.Command {
@@ -36,6 +28,7 @@ func serverCommand() *cobra.Command {
 		cfg.agentFlags(c.Flags())
 		cfg.electionFlags(c.Flags(), false)
 		c.Flags().BoolVar(&cfg.noAgent, "no-agent", false, "do not run a node here")
+		c.Flags().BoolVar(&cfg.noWorkers, "no-workers", false, "do not run scheduler and controllers here")
 	}, runServer)
 }
 
@@ -55,31 +48,37 @@ func runServer(ctx context.Context, _ *cobra.Command, cfg *config) error {
 		return err
 	}
 	parts := cp.parts()
-	more, err := cp.workers()
-	if err != nil {
-		cp.close()
-		return err
-	}
-	parts = append(parts, more...)
-	if !cfg.noAgent {
-		if more, err = cp.localNode(ctx); err != nil {
+	for _, more := range []struct {
+		off  bool
+		make func(context.Context) ([]run.Part, error)
+	}{{cfg.noWorkers, cp.workers}, {cfg.noAgent, cp.localNode}} {
+		if more.off {
+			continue
+		}
+		made, err := more.make(ctx)
+		if err != nil {
 			cp.close()
 			return err
 		}
-		parts = append(parts, more...)
+		parts = append(parts, made...)
 	}
 	return run.All(ctx, log, parts...)
 }
 
 // workers are the control loops of a server's own process.
-func (c *controlPlane) workers() ([]run.Part, error) {
+func (c *controlPlane) workers(context.Context) ([]run.Part, error) {
 	s, err := c.local.As(&auth.User{Name: schedulerUser, Groups: []string{"system:authenticated"}}, "kube-scheduler")
 	if err != nil {
 		return nil, err
 	}
-	scheduler, err := newScheduler(s, c.log)
-	if err != nil {
-		return nil, err
+	schedule := func(ctx context.Context) error {
+		return elected(ctx, c.cfg, s, schedulerLease, c.log, func(ctx context.Context) error {
+			scheduler, err := newScheduler(s, c.log)
+			if err != nil {
+				return err
+			}
+			return scheduler.Run(ctx)
+		})
 	}
 	m, err := c.local.As(&auth.User{Name: managerUser, Groups: []string{"system:authenticated"}}, "kube-controller-manager")
 	if err != nil {
@@ -90,7 +89,7 @@ func (c *controlPlane) workers() ([]run.Part, error) {
 		return nil, err
 	}
 	return []run.Part{
-		{Name: "scheduler", Run: afterReady(c.boot.Ready, scheduler.Run)},
+		{Name: "scheduler", Run: afterReady(c.boot.Ready, schedule)},
 		{Name: "controllers", Run: afterReady(c.boot.Ready, set.Run)},
 	}, nil
 }
@@ -107,37 +106,6 @@ const (
 	schedulerUser = "system:kube-scheduler"
 	managerUser   = "system:kube-controller-manager"
 )
-
-// newControllers makes all controllers. account gives each its own identity; they read as access.
-func newControllers(cfg *config, access *client.Access, ca []byte, account func(string) (*client.Access, error), log *slog.Logger) (*controllers.Set, error) {
-	pods, err := netip.ParsePrefix(cfg.clusterCIDR)
-	if err != nil {
-		return nil, fmt.Errorf("cluster-cidr: %w", err)
-	}
-	c := controllers.Config{
-		Client: func(name string) (kubernetes.Interface, metadata.Interface, error) {
-			a, err := account(name)
-			if err != nil {
-				return nil, nil, err
-			}
-			m, err := metadata.NewForConfig(metadata.ConfigFor(a.Config))
-			return a.Client, m, err
-		},
-		Informers: access.Informers, Clock: clock.RealClock{}, Log: log, RootCA: ca, ClusterCIDRs: []netip.Prefix{pods},
-	}
-	if cfg.leaderElect {
-		host, err := nodeName("")
-		if err != nil {
-			return nil, err
-		}
-		c.Election = &controllers.Election{Client: access.Client, Identity: host + "_" + string(uuid.NewUUID())}
-	}
-	return controllers.New(c)
-}
-
-func newScheduler(access *client.Access, log *slog.Logger) (*scheduler.Scheduler, error) {
-	return scheduler.New(scheduler.Config{Client: access.Client, Informers: access.Informers, Clock: clock.RealClock{}, Log: log})
-}
 
 // lockProcess makes this the only process of its sort on the data directory, and leaves its process id for stop and status.
 func lockProcess(cfg *config, name string) (unlock func(), err error) {

@@ -29,6 +29,7 @@ import (
 	"canopus/internal/controllers/rootca"
 	"canopus/internal/controllers/serviceaccount"
 	"canopus/internal/controllers/tainteviction"
+	"canopus/internal/leader"
 )
 
 // Runner is a controller: it works until ctx ends and returns when all it started has.
@@ -117,7 +118,7 @@ type Config struct {
 	NodeStartupGrace time.Duration // 1 min unless set
 	TerminatedPods   int           // finished pods kept before the oldest go; 12,500 unless set, -1: all
 	// Election makes several processes agree on the one that works; nil: this one works.
-	Election *Election
+	Election *leader.Election
 }
 
 func (c *Config) complete() error {
@@ -135,7 +136,7 @@ func (c *Config) complete() error {
 	orDefault(&c.NodeStartupGrace, time.Minute)
 	orDefault(&c.TerminatedPods, 12500)
 	c.TerminatedPods = max(c.TerminatedPods, 0)
-	return c.Election.complete()
+	return nil
 }
 
 func orDefault[T comparable](field *T, value T) {

@@ -17,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
+
+	"canopus/internal/leader"
 )
 
 func web(replicas int32) *appsv1.Deployment {
@@ -382,7 +384,7 @@ func TestElection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		config.Election = &Election{Client: client, Identity: "one"}
+		config.Election = &leader.Election{Client: client, Identity: "one", Name: "kube-controller-manager", Clock: config.Clock, Log: config.Log}
 	})
 	c.eventually("a leader that works", func(ctx context.Context) (string, error) {
 		lease, err := c.CoordinationV1().Leases("kube-system").Get(ctx, "kube-controller-manager", metav1.GetOptions{})

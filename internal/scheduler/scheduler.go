@@ -39,8 +39,14 @@ type Scheduler struct {
 	options  options
 	outbox   *outbox
 	recorder events.EventRecorder
-	handlers []cache.ResourceEventHandlerRegistration
+	handlers []handler
 	figures  figures
+}
+
+// handler is where an informer reports to us.
+type handler struct {
+	informer cache.SharedIndexInformer
+	cache.ResourceEventHandlerRegistration
 }
 
 // figures count what metrics show.
@@ -84,13 +90,14 @@ func New(c Config) (*Scheduler, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.handlers = append(s.handlers, registration)
+		s.handlers = append(s.handlers, handler{r.informer, registration})
 	}
 	return s, nil
 }
 
-// Run schedules until ctx ends. It returns nil then.
+// Run schedules until ctx ends. It returns nil then. A Scheduler runs once.
 func (s *Scheduler) Run(ctx context.Context) error {
+	defer s.unregister()
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: s.Client.EventsV1()})
 	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
 		return err
@@ -112,6 +119,15 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { s.loop(ctx); return nil })
 	return g.Wait()
+}
+
+// unregister leaves the informers, which others may go on using.
+func (s *Scheduler) unregister() {
+	for _, h := range s.handlers {
+		if err := h.informer.RemoveEventHandler(h); err != nil {
+			s.Log.Warn("an informer keeps reporting to a scheduler that has ended", "error", err)
+		}
+	}
 }
 
 // loop applies what arrived, tries the next pod, and sleeps when there is neither.

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+
+	"canopus/internal/client"
+	"canopus/internal/cluster"
+	"canopus/internal/controllers"
+	"canopus/internal/leader"
+	"canopus/internal/run"
+	"canopus/internal/scheduler"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/utils/clock"
+)
+
+const (
+	schedulerLease  = "kube-scheduler"
+	controllerLease = "kube-controller-manager"
+)
+
+func apiserverCommand() *cobra.Command {
+	return command(&cobra.Command{
+		Use:   "apiserver",
+		Short: "Run the API server and its store alone",
+		Long: `Run the API server and its store alone. Scheduler and controllers then run as processes of their own, with the kubeconfigs
+that the API server writes to the directory of its admin kubeconfig.`,
+		Example: `  canopus apiserver
+  canopus scheduler --kubeconfig /etc/canopus/scheduler.conf
+  canopus controllers --kubeconfig /etc/canopus/controller-manager.conf`,
+	}, func(cfg *config, c *cobra.Command) {
+		cfg.networkFlags(c.Flags())
+		cfg.apiFlags(c.Flags())
+		c.Flags().StringVar(&cfg.nodeName, "node-name", "", "name of this machine (default: the host name)")
+	}, func(ctx context.Context, cmd *cobra.Command, cfg *config) error {
+		cfg.noAgent, cfg.noWorkers = true, true
+		return runServer(ctx, cmd, cfg)
+	})
+}
+
+func schedulerCommand() *cobra.Command {
+	return command(&cobra.Command{
+		Use:     "scheduler",
+		Short:   "Run the scheduler alone",
+		Example: "  canopus scheduler --kubeconfig /etc/canopus/scheduler.conf",
+	}, func(cfg *config, c *cobra.Command) {
+		cfg.electionFlags(c.Flags(), true)
+	}, func(ctx context.Context, _ *cobra.Command, cfg *config) error {
+		log, err := processLogger(cfg)
+		if err != nil {
+			return err
+		}
+		// Each term reads everything anew: an old leader's caches are of no use to it.
+		return run.All(ctx, log, run.Part{Name: "scheduler", Run: func(ctx context.Context) error {
+			access, err := client.FromKubeconfig(cfg.kubeconfig, "kube-scheduler")
+			if err != nil {
+				return err
+			}
+			return elected(ctx, cfg, access, schedulerLease, log, func(ctx context.Context) error {
+				access, err := client.FromKubeconfig(cfg.kubeconfig, "kube-scheduler")
+				if err != nil {
+					return err
+				}
+				s, err := newScheduler(access, log)
+				if err != nil {
+					return err
+				}
+				return s.Run(ctx)
+			})
+		}})
+	})
+}
+
+func controllersCommand() *cobra.Command {
+	return command(&cobra.Command{
+		Use:     "controllers",
+		Short:   "Run the controllers alone",
+		Example: "  canopus controllers --kubeconfig /etc/canopus/controller-manager.conf",
+	}, func(cfg *config, c *cobra.Command) {
+		cfg.electionFlags(c.Flags(), true)
+		c.Flags().StringVar(&cfg.clusterCIDR, "cluster-cidr", defaultClusterCIDR, "addresses of pods")
+	}, func(ctx context.Context, _ *cobra.Command, cfg *config) error {
+		log, err := processLogger(cfg)
+		if err != nil {
+			return err
+		}
+		access, err := client.FromKubeconfig(cfg.kubeconfig, "kube-controller-manager")
+		if err != nil {
+			return err
+		}
+		if len(access.Config.CAData) == 0 {
+			return fmt.Errorf("%s does not hold the cluster's certificate authority (certificate-authority-data), which every namespace is given a copy of", cfg.kubeconfig)
+		}
+		account := func(name string) (*client.Access, error) { return access.AsAccount(ctx, "kube-system", name) }
+		set, err := newControllers(cfg, access, access.Config.CAData, account, log)
+		if err != nil {
+			return err
+		}
+		return run.All(ctx, log, run.Part{Name: "controllers", Run: set.Run})
+	})
+}
+
+// elected runs work for as long as this process holds the lease, or always when it is not to stand for election.
+func elected(ctx context.Context, cfg *config, access *client.Access, lease string, log *slog.Logger, work func(context.Context) error) error {
+	if !cfg.leaderElect {
+		return work(ctx)
+	}
+	e, err := newElection(access.Client, lease, log)
+	if err != nil {
+		return err
+	}
+	return e.Run(ctx, func(ctx context.Context) {
+		if err := work(ctx); err != nil && ctx.Err() == nil {
+			log.Error("stopped working while leading", "lease", lease, "error", err)
+		}
+	})
+}
+
+func newElection(c kubernetes.Interface, lease string, log *slog.Logger) (*leader.Election, error) {
+	host, err := nodeName("")
+	if err != nil {
+		return nil, err
+	}
+	return &leader.Election{Client: c, Identity: host + "_" + string(uuid.NewUUID()), Name: lease, Clock: clock.RealClock{}, Log: log}, nil
+}
+
+func newScheduler(access *client.Access, log *slog.Logger) (*scheduler.Scheduler, error) {
+	return scheduler.New(scheduler.Config{Client: access.Client, Informers: access.Informers, Clock: clock.RealClock{}, Log: log})
+}
+
+// newControllers makes all controllers. account gives each its own identity; they read as access.
+func newControllers(cfg *config, access *client.Access, ca []byte, account func(string) (*client.Access, error), log *slog.Logger) (*controllers.Set, error) {
+	pods, err := netip.ParsePrefix(cfg.clusterCIDR)
+	if err != nil {
+		return nil, fmt.Errorf("cluster-cidr: %w", err)
+	}
+	c := controllers.Config{
+		Client: func(name string) (kubernetes.Interface, metadata.Interface, error) {
+			a, err := account(name)
+			if err != nil {
+				return nil, nil, err
+			}
+			m, err := metadata.NewForConfig(metadata.ConfigFor(a.Config))
+			return a.Client, m, err
+		},
+		Informers: access.Informers, Clock: clock.RealClock{}, Log: log, RootCA: ca, ClusterCIDRs: []netip.Prefix{pods},
+	}
+	if cfg.leaderElect {
+		if c.Election, err = newElection(access.Client, controllerLease, log); err != nil {
+			return nil, err
+		}
+	}
+	return controllers.New(c)
+}
+
+func issueNodeCommand() *cobra.Command {
+	var out string
+	var addresses []string
+	c := command(&cobra.Command{
+		Use:   "issue-node NAME",
+		Short: "Write the credentials with which another machine joins as a node",
+		Long: `Write the credentials with which another machine joins as a node: a kubeconfig, the cluster's authority and the agent's
+serving certificate. Run it on a server and copy the directory to the machine; who has it can act as that node.`,
+		Example: `  canopus issue-node worker-1 --address 192.168.7.21 --out worker-1
+  scp -r worker-1 worker-1:/etc/canopus/node
+  ssh worker-1 canopus agent --node-name worker-1 --kubeconfig /etc/canopus/node/kubelet.conf`,
+		Args: cobra.ExactArgs(1),
+	}, func(cfg *config, c *cobra.Command) {
+		cfg.networkFlags(c.Flags())
+		cfg.apiFlags(c.Flags())
+		c.Flags().StringVar(&out, "out", "", "directory to write to (default: the node's name)")
+		c.Flags().StringSliceVar(&addresses, "address", nil, "address at which the node's agent is reached")
+	}, func(_ context.Context, cmd *cobra.Command, cfg *config) error {
+		return issueNode(cmd, cfg, out, addresses)
+	})
+	return c
+}
+
+func issueNode(cmd *cobra.Command, cfg *config, out string, addresses []string) error {
+	name := cmd.Flags().Arg(0)
+	if out == "" {
+		out = name
+	}
+	if len(addresses) == 0 {
+		return errors.New("at least one --address of the node is required: its certificate is for that address")
+	}
+	node := cluster.Node{Name: name}
+	for _, s := range addresses {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return fmt.Errorf("--address: %w", err)
+		}
+		node.Addresses = append(node.Addresses, a)
+	}
+	c := &controlPlane{cfg: cfg, log: slog.New(slog.DiscardHandler)}
+	if err := c.parse(); err != nil {
+		return err
+	}
+	node.Server = fmt.Sprintf("https://%s:%d", c.address, cfg.port)
+	opened, err := c.openCluster(cfg.port)
+	if err != nil {
+		return err
+	}
+	files, err := opened.IssueNode(out, node)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "credentials of node %s are in %s\nOn that machine:\n  canopus agent --node-name %s --kubeconfig %s\n",
+		name, out, name, filepath.Join("/etc/canopus/node", filepath.Base(files.Kubeconfig)))
+	return nil
+}
