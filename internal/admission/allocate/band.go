@@ -15,11 +15,12 @@ type band struct {
 // IPv4, the broadcast address are no offsets.
 func addressBand(cidr netip.Prefix) band {
 	bits := cidr.Addr().BitLen() - cidr.Bits()
-	hosts := uint64(1)<<min(bits, 62) - 1
+	all := uint64(1) << min(bits, 62)
+	hosts := all - 1
 	if cidr.Addr().Is4() {
 		hosts--
 	}
-	return band{size: hosts, static: static(hosts, 16, 16, 256)}
+	return band{size: hosts, static: static(all, 16, 16, 256)}
 }
 
 // portBand has upstream's static part: a 32nd, of at least 16 and at most 128 ports.
@@ -30,10 +31,7 @@ func portBand(p Ports) band {
 
 // static is size/part within bounds; nothing of ranges too small to divide.
 func static(size, part, least, most uint64) uint64 {
-	if size < least {
-		return 0
-	}
-	if least > size/2 {
+	if size <= least {
 		return 0
 	}
 	return min(max(size/part, least), most)
