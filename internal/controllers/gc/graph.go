@@ -87,6 +87,7 @@ func (g *graph) forget(uid types.UID) []types.UID {
 		return nil
 	}
 	delete(g.byUID, uid)
+	delete(n.dependents, uid) // an object may own itself, of all things
 	var look []types.UID
 	for _, ref := range n.owners {
 		g.detach(uid, ref.UID)

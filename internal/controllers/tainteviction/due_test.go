@@ -1,0 +1,55 @@
+package tainteviction
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestDue(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	taint := func(key string, ago time.Duration) corev1.Taint {
+		at := metav1.NewTime(now.Add(-ago))
+		return corev1.Taint{Key: key, Value: "v", Effect: corev1.TaintEffectNoExecute, TimeAdded: &at}
+	}
+	exists := func(key string, seconds int64) corev1.Toleration {
+		t := corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute}
+		if seconds >= 0 {
+			t.TolerationSeconds = &seconds
+		}
+		return t
+	}
+	const forever = -1
+	for _, tc := range []struct {
+		name        string
+		taints      []corev1.Taint
+		tolerations []corev1.Toleration
+		evict       bool
+		in          time.Duration // ignored when at once
+		atOnce      bool
+	}{
+		{"no taint", nil, nil, false, 0, false},
+		{"not tolerated", []corev1.Taint{taint("a", 0)}, nil, true, 0, true},
+		{"tolerated for ever", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{exists("a", forever)}, false, 0, false},
+		{"everything tolerated", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}, false, 0, false},
+		{"by value", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Key: "a", Value: "v"}}, false, 0, false},
+		{"another value", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Key: "a", Value: "w"}}, true, 0, true},
+		{"another effect", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Key: "a", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}, true, 0, true},
+		{"for a while", []corev1.Taint{taint("a", time.Minute)}, []corev1.Toleration{exists("a", 300)}, true, 4 * time.Minute, false},
+		{"the time is over", []corev1.Taint{taint("a", time.Hour)}, []corev1.Toleration{exists("a", 300)}, true, -55 * time.Minute, false},
+		{"the more generous of two", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{exists("a", 10), exists("a", 60)}, true, time.Minute, false},
+		{"the stricter of two taints", []corev1.Taint{taint("a", 0), taint("b", 0)}, []corev1.Toleration{exists("a", 60), exists("b", 20)}, true, 20 * time.Second, false},
+		{"one of two not tolerated", []corev1.Taint{taint("a", 0), taint("b", 0)}, []corev1.Toleration{exists("a", 60)}, true, 0, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			at, evict := due(tc.taints, tc.tolerations, now)
+			if evict != tc.evict || evict && at.IsZero() != tc.atOnce || evict && !tc.atOnce && at.Sub(now) != tc.in {
+				t.Errorf("evict %v at %v (in %s)", evict, at, at.Sub(now))
+			}
+		})
+	}
+}
