@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 
+	"canopus/internal/controllers/clusterroleaggregation"
 	"canopus/internal/controllers/deployment"
 	"canopus/internal/controllers/endpoints"
 	"canopus/internal/controllers/endpointslice"
@@ -64,6 +65,7 @@ func All() []Controller {
 		{"node-controller", "node-controller", newNodeLifecycle},
 		{"cidrAllocator", "node-controller", newNodeIPAM},
 		{"taint-eviction-controller", "node-controller", func(_ Config, p Parts) (Runner, error) { return tainteviction.New(p.Deps) }},
+		{"clusterrole-aggregation-controller", "clusterrole-aggregation-controller", func(_ Config, p Parts) (Runner, error) { return clusterroleaggregation.New(p.Deps) }},
 		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
 	}
 }

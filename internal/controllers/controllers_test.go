@@ -13,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -397,4 +398,36 @@ func TestElection(t *testing.T) {
 		}
 		return "", nil
 	})
+}
+
+func TestRolesAggregate(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	ctx := t.Context()
+	for _, role := range []*rbacv1.ClusterRole{
+		{ObjectMeta: metav1.ObjectMeta{Name: "all"}, AggregationRule: &rbacv1.AggregationRule{
+			ClusterRoleSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"to": "all"}}},
+		}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "part", Labels: map[string]string{"to": "all"}}, Rules: []rbacv1.PolicyRule{
+			{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}},
+		}},
+	} {
+		if _, err := c.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rules := func(n int) func(context.Context) (string, error) {
+		return func(ctx context.Context) (string, error) {
+			role, err := c.RbacV1().ClusterRoles().Get(ctx, "all", metav1.GetOptions{})
+			if err != nil || len(role.Rules) != n {
+				return fmt.Sprint(role.Rules), err
+			}
+			return "", nil
+		}
+	}
+	c.eventually("the part's rule", rules(1))
+	if err := c.RbacV1().ClusterRoles().Delete(ctx, "part", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("no rule", rules(0))
 }

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
 )
 
 // conditions returns old brought up to date with what an attempt found. A namespace that is empty at the first attempt gets
@@ -18,11 +19,11 @@ func conditions(old []corev1.NamespaceCondition, found content, now metav1.Time)
 	}
 	out := slices.Clone(old)
 	for _, c := range []corev1.NamespaceCondition{
-		verdict(corev1.NamespaceDeletionDiscoveryFailure, text("Discovery failed for some groups", found.discovery),
+		verdict(corev1.NamespaceDeletionDiscoveryFailure, discoveryText(found.discovery),
 			"DiscoveryFailed", "ResourcesDiscovered", "All resources successfully discovered"),
-		verdict(corev1.NamespaceDeletionGVParsingFailure, text("Some group versions cannot be parsed", found.parsing),
+		verdict(corev1.NamespaceDeletionGVParsingFailure, text(found.parsing),
 			"GroupVersionParsingFailed", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
-		verdict(corev1.NamespaceDeletionContentFailure, text("Failed to delete all resource types", errors.Join(found.deletion...)),
+		verdict(corev1.NamespaceDeletionContentFailure, deletionText(found.deletion),
 			"ContentDeletionFailed", "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
 		verdict(corev1.NamespaceContentRemaining, counts("Some resources are remaining: ", found.left, "%s has %d resource instances"),
 			"SomeResourcesRemain", "ContentRemoved", "All content successfully removed"),
@@ -41,11 +42,26 @@ func verdict(t corev1.NamespaceConditionType, problem, bad, good, goodMessage st
 	return corev1.NamespaceCondition{Type: t, Status: corev1.ConditionFalse, Reason: good, Message: goodMessage}
 }
 
-func text(what string, err error) string {
+func text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s: %v", what, err)
+	return err.Error()
+}
+
+func discoveryText(err error) string {
+	groups, ok := discovery.GroupDiscoveryFailedErrorGroups(err)
+	if !ok {
+		return text(err)
+	}
+	return fmt.Sprintf("Discovery failed for some groups, %d failing: %v", len(groups), err)
+}
+
+func deletionText(errs []error) string {
+	if len(errs) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Failed to delete all resource types, %d remaining: %v", len(errs), errors.Join(errs...))
 }
 
 func counts(what string, n map[string]int, format string) string {

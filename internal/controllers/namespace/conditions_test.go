@@ -15,15 +15,15 @@ func TestConditions(t *testing.T) {
 		t.Errorf("a namespace that was empty: %+v", got)
 	}
 	stuck := content{
-		left: map[string]int{"pods": 2, "configmaps": 1}, finalizers: map[string]int{"example.com/x": 1},
+		left: map[string]int{"pods.": 2, "deployments.apps": 1}, finalizers: map[string]int{"example.com/x": 1},
 		discovery: errors.New("metrics is down"), errs: []error{errors.New("metrics is down")},
 	}
 	got := conditions(nil, stuck, first)
 	want := []string{
-		"NamespaceDeletionDiscoveryFailure True DiscoveryFailed Discovery failed for some groups: metrics is down",
+		"NamespaceDeletionDiscoveryFailure True DiscoveryFailed metrics is down",
 		"NamespaceDeletionGroupVersionParsingFailure False ParsedGroupVersions All legacy kube types successfully parsed",
 		"NamespaceDeletionContentFailure False ContentDeleted All content successfully deleted, may be waiting on finalization",
-		"NamespaceContentRemaining True SomeResourcesRemain Some resources are remaining: configmaps has 1 resource instances, pods has 2 resource instances",
+		"NamespaceContentRemaining True SomeResourcesRemain Some resources are remaining: deployments.apps has 1 resource instances, pods. has 2 resource instances",
 		"NamespaceFinalizersRemaining True SomeFinalizersRemain Some content in the namespace has finalizers remaining: example.com/x in 1 resource instances",
 	}
 	for i, w := range want {

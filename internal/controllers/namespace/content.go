@@ -21,7 +21,7 @@ type content struct {
 	discovery  error          // some groups could not be asked for their kinds
 	parsing    error          // some group versions have no valid name
 	deletion   []error        // some objects could not be listed or deleted
-	left       map[string]int // remaining objects by "resource.group"
+	left       map[string]int // remaining objects by "resource.group", with the dot even when the group is empty: so it reads upstream
 	finalizers map[string]int // remaining objects by finalizer
 	errs       []error        // all of the above
 }
@@ -79,7 +79,7 @@ func (c *content) add(r resource, left []metav1.PartialObjectMetadata, err error
 	if len(left) == 0 {
 		return
 	}
-	c.left[r.GroupResource().String()] = len(left)
+	c.left[r.Resource+"."+r.Group] = len(left)
 	for _, o := range left {
 		for _, f := range o.Finalizers {
 			c.finalizers[f]++
