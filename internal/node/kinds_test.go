@@ -28,7 +28,7 @@ func (r *reviewer) Review(_ context.Context, in *authenticationv1.TokenReview) (
 }
 
 // allKinds adds the kinds an agent uses that the server does not have yet.
-func allKinds(t *testing.T, r *reviewer) func(*apiserver.Config) {
+func allKinds(t testing.TB, r *reviewer) func(*apiserver.Config) {
 	t.Helper()
 	return func(c *apiserver.Config) {
 		all := builtin.All()

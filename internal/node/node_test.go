@@ -18,7 +18,7 @@ import (
 const forever = `trap 'exit 0' TERM; while :; do sleep 0.05; done`
 
 // create creates a pod in the API.
-func (r *rig) create(t *testing.T, p *corev1.Pod) *corev1.Pod {
+func (r *rig) create(t testing.TB, p *corev1.Pod) *corev1.Pod {
 	t.Helper()
 	p.Spec.TerminationGracePeriodSeconds = ptr.To(int64(5))
 	got, err := r.client.CoreV1().Pods("default").Create(t.Context(), p, metav1.CreateOptions{})

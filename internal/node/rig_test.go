@@ -47,7 +47,7 @@ type rig struct {
 }
 
 // newRig starts containerd. The agent is started by run.
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	testns.Require(t)
 	busybox, err := exec.LookPath("busybox")
@@ -118,7 +118,7 @@ func newRig(t *testing.T) *rig {
 }
 
 // startContainerd runs a containerd until the test ends and removes everything of it then.
-func (r *rig) startContainerd(t *testing.T, c containerd.Config) {
+func (r *rig) startContainerd(t testing.TB, c containerd.Config) {
 	t.Helper()
 	rt, err := containerd.New(c)
 	if err != nil {
@@ -163,7 +163,7 @@ func (r *rig) removeCgroups() {
 }
 
 // run runs an agent until the returned function is called or the test ends.
-func (r *rig) run(t *testing.T) (stop func()) {
+func (r *rig) run(t testing.TB) (stop func()) {
 	t.Helper()
 	n, err := node.New(r.config)
 	if err != nil {
@@ -195,7 +195,7 @@ func (r *rig) run(t *testing.T) (stop func()) {
 	return stop
 }
 
-func write(t *testing.T, path string, data []byte) {
+func write(t testing.TB, path string, data []byte) {
 	t.Helper()
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o644)); err != nil {
 		t.Fatal(err)
@@ -215,7 +215,7 @@ func shell(name, script string) corev1.Container {
 }
 
 // until waits for a condition of a pod and returns it.
-func (r *rig) until(t *testing.T, name, what string, ok func(*corev1.Pod) bool) *corev1.Pod {
+func (r *rig) until(t testing.TB, name, what string, ok func(*corev1.Pod) bool) *corev1.Pod {
 	t.Helper()
 	deadline := time.After(patience)
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -24,6 +24,8 @@ import (
 	"canopus/internal/auth"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
@@ -58,8 +60,12 @@ func TestServer(t *testing.T) {
 	conf, ca := serving(t)
 	r.config.NoServer, r.config.TLS, r.config.Address = false, conf, "127.0.0.1:10250" // a network namespace of this test program
 	r.run(t)
-	r.create(t, shellPod("web", `echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three; mkdir /tmp/www; echo page > /tmp/www/index.html
-httpd -p 8080 -h /tmp/www 2>&1 & `+forever))
+	web := shellPod("web", `echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three; mkdir /tmp/www; echo page > /tmp/www/index.html
+httpd -p 8080 -h /tmp/www 2>&1 & `+forever)
+	web.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}
+	web.Spec.Containers[0].ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/index.html", Port: intstr.FromString("http")}}}
+	web.Spec.Containers[0].LivenessProbe = &corev1.Probe{PeriodSeconds: 1, InitialDelaySeconds: 2, ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(8080)}}}
+	r.create(t, web)
 	r.until(t, "web", "ready", ready)
 	base := &rest.Config{Host: "https://127.0.0.1:10250", TLSClientConfig: rest.TLSClientConfig{CAData: ca}}
 	admin, nobody := rest.CopyConfig(base), rest.CopyConfig(base)

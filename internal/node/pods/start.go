@@ -47,6 +47,9 @@ func (w *worker) startAll(ctx context.Context, starts []Start) func() {
 		if _, rerr := w.m.cfg.Cache.Refresh(ctx, w.uid); rerr != nil && ctx.Err() == nil {
 			w.m.cfg.Log.Warn("reading a pod from the runtime", "pod", w.String(), "error", rerr)
 		}
+		if ctx.Err() != nil {
+			return nil // cancelled: what was made so far is found again
+		}
 		w.post(func() { w.started(s, err) })
 	}
 	return nil
@@ -55,6 +58,10 @@ func (w *worker) startAll(ctx context.Context, starts []Start) func() {
 // started notes the outcome of a start.
 func (w *worker) started(s Start, err error) {
 	name := s.Container.Name
+	if s.Again {
+		// Only now: while the next run is being made the container does not back off.
+		w.crashes[name] = w.crashes[name].Next(w.m.cfg.Clock.Now())
+	}
 	if err == nil {
 		delete(w.waits, name)
 		delete(w.pulls, name)
@@ -92,9 +99,6 @@ func (w *worker) startOne(ctx context.Context, s Start) error {
 	sandbox := rt.ReadySandbox()
 	if sandbox == nil {
 		return context.Canceled
-	}
-	if s.Again {
-		w.post(func() { w.crashes[s.Container.Name] = w.crashes[s.Container.Name].Next(w.m.cfg.Clock.Now()) })
 	}
 	pod := w.podWithIPs(rt)
 	sandboxCfg, err := w.sandboxConfig(pod, int(sandbox.GetMetadata().GetAttempt()))
@@ -138,8 +142,11 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, s Start, id string
 		w.post(func() { w.hooking[id] = true })
 	}
 	if _, err := w.m.cfg.Runtime.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: id}); err != nil {
-		w.m.event(pod, c.Name, corev1.EventTypeWarning, "Failed", fmt.Sprintf("Error: %v", err))
 		w.post(func() { delete(w.hooking, id) })
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		w.m.event(pod, c.Name, corev1.EventTypeWarning, "Failed", fmt.Sprintf("Error: %v", err))
 		return &startError{reasonRunError, err}
 	}
 	w.m.event(pod, c.Name, corev1.EventTypeNormal, "Started", "Container started")
