@@ -276,3 +276,74 @@ func TestKubernetesEndpoints(t *testing.T) {
 		t.Errorf("got %v", ep.Subsets)
 	}
 }
+
+// TestEscalation tries, as a user who may write roles but holds little, to grant more than that.
+func TestEscalation(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.bootstrap(t, c.config("n1", "192.0.2.1"))
+	ctx, admin := t.Context(), c.Client.RbacV1()
+	rule := func(verbs, group, resource string) rbacv1.PolicyRule {
+		return rbacv1.PolicyRule{Verbs: strings.Fields(verbs), APIGroups: []string{group}, Resources: []string{resource}}
+	}
+	role := func(name string, rules ...rbacv1.PolicyRule) *rbacv1.ClusterRole {
+		return &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
+	}
+	bind := func(name, role, user string) *rbacv1.ClusterRoleBinding {
+		return &rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+			Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: user}},
+		}
+	}
+	const groups = "rbac.authorization.k8s.io"
+	limited := role("limited", rule("create update get", groups, "clusterroles"), rule("create update get", groups, "clusterrolebindings"), rule("get", "", "pods"))
+	for _, r := range []*rbacv1.ClusterRole{limited, role("secrets", rule("get", "", "secrets")), role("bindable", rule("get", "", "nodes"))} {
+		_, err := admin.ClusterRoles().Create(ctx, r, metav1.CreateOptions{})
+		must(t, err)
+	}
+	may := role("may-bind", rbacv1.PolicyRule{Verbs: []string{"bind"}, APIGroups: []string{groups}, Resources: []string{"clusterroles"}, ResourceNames: []string{"bindable"}})
+	_, err := admin.ClusterRoles().Create(ctx, may, metav1.CreateOptions{})
+	must(t, err)
+	for _, b := range []*rbacv1.ClusterRoleBinding{bind("limited", "limited", "alice"), bind("may-bind", "may-bind", "alice")} {
+		_, err := admin.ClusterRoleBindings().Create(ctx, b, metav1.CreateOptions{})
+		must(t, err)
+	}
+	client, err := kubernetes.NewForConfig(c.As(&auth.User{Name: "alice", Groups: []string{auth.AuthenticatedGroup}}))
+	must(t, err)
+	alice := client.RbacV1()
+	eventually(t, "alice's roles", func(ctx context.Context) (bool, error) {
+		_, err := alice.ClusterRoleBindings().Get(ctx, "may-bind", metav1.GetOptions{})
+		if apierrors.IsForbidden(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	expect := func(step string, err error, text string) {
+		t.Helper()
+		if (err == nil) != (text == "") || text != "" && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), text)) {
+			t.Errorf("%s: %v", step, err)
+		}
+	}
+	_, err = alice.ClusterRoles().Create(ctx, role("own", rule("get", "", "pods")), metav1.CreateOptions{})
+	expect("what she holds", err, "")
+	_, err = alice.ClusterRoles().Create(ctx, role("more", rule("get list", "", "secrets")), metav1.CreateOptions{})
+	expect("what she does not hold", err, `clusterroles.rbac.authorization.k8s.io "more" is forbidden: user "alice" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:
+{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}`)
+	own, err := alice.ClusterRoles().Get(ctx, "own", metav1.GetOptions{})
+	must(t, err)
+	own.Rules = append(own.Rules, rule("delete", "", "pods"))
+	_, err = alice.ClusterRoles().Update(ctx, own, metav1.UpdateOptions{})
+	expect("an update to more", err, `Verbs:["delete"]`)
+	everything := role("aggregate")
+	everything.AggregationRule = &rbacv1.AggregationRule{ClusterRoleSelectors: []metav1.LabelSelector{{}}}
+	_, err = alice.ClusterRoles().Create(ctx, everything, metav1.CreateOptions{})
+	expect("aggregation", err, "must have cluster-admin privileges to use the aggregationRule")
+	_, err = alice.ClusterRoleBindings().Create(ctx, bind("a", "own", "bob"), metav1.CreateOptions{})
+	expect("binding what she holds", err, "")
+	_, err = alice.ClusterRoleBindings().Create(ctx, bind("b", "secrets", "alice"), metav1.CreateOptions{})
+	expect("binding what she does not hold", err, `Resources:["secrets"]`)
+	_, err = alice.ClusterRoleBindings().Create(ctx, bind("c", "bindable", "bob"), metav1.CreateOptions{})
+	expect("binding by the verb bind", err, "")
+	_, err = alice.ClusterRoleBindings().Create(ctx, bind("d", "cluster-admin", "alice"), metav1.CreateOptions{})
+	expect("binding cluster-admin", err, "attempting to grant RBAC permissions not currently held")
+}

@@ -3,7 +3,7 @@ package policy
 import rbacv1 "k8s.io/api/rbac/v1"
 
 // controllerRoles holds a role per controller, named as upstream's without the prefix system:controller: that all have. Each is bound to
-// the service account of the same name in kube-system. A flat table in two halves.
+// the service account of the same name in kube-system. A flat table in three parts.
 func controllerRoles() []rbacv1.ClusterRole {
 	return append([]rbacv1.ClusterRole{
 		role("attachdetach-controller",
@@ -113,7 +113,7 @@ func controllerRoles() []rbacv1.ClusterRole {
 }
 
 func moreControllerRoles() []rbacv1.ClusterRole {
-	return []rbacv1.ClusterRole{
+	return append([]rbacv1.ClusterRole{
 		role("horizontal-pod-autoscaler",
 			on(read, "autoscaling", "horizontalpodautoscalers"),
 			on("update", "autoscaling", "horizontalpodautoscalers/status"),
@@ -158,6 +158,11 @@ func moreControllerRoles() []rbacv1.ClusterRole {
 			events(),
 			on("watch", "core", "events"),
 		),
+	}, lastControllerRoles()...)
+}
+
+func lastControllerRoles() []rbacv1.ClusterRole {
+	return []rbacv1.ClusterRole{
 		role("pod-garbage-collector",
 			on("delete list watch", "core", "pods"),
 			on(read, "core", "nodes"),
