@@ -158,11 +158,6 @@ func moreControllerRoles() []rbacv1.ClusterRole {
 			events(),
 			on("watch", "core", "events"),
 		),
-	}, lastControllerRoles()...)
-}
-
-func lastControllerRoles() []rbacv1.ClusterRole {
-	return []rbacv1.ClusterRole{
 		role("pod-garbage-collector",
 			on("delete list watch", "core", "pods"),
 			on(read, "core", "nodes"),
@@ -178,6 +173,11 @@ func lastControllerRoles() []rbacv1.ClusterRole {
 			on(read, "core", "pods"),
 			events(),
 		),
+	}, lastControllerRoles()...)
+}
+
+func lastControllerRoles() []rbacv1.ClusterRole {
+	return []rbacv1.ClusterRole{
 		role("replicaset-controller",
 			on("get list update watch", "apps extensions", "replicasets"),
 			on("update", "apps extensions", "replicasets/status"),
