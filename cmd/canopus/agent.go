@@ -78,7 +78,7 @@ func runAgent(ctx context.Context, _ *cobra.Command, cfg *config) error {
 	if err != nil {
 		return err
 	}
-	return run.All(ctx, log, parts...)
+	return run.All(ctx, log, append(parts, run.Part{Name: "informers", Run: access.RunInformers})...)
 }
 
 // localNode makes the node of a server's own process.

@@ -99,6 +99,9 @@ func (c *controlPlane) parse() error {
 	if c.service, e = netip.ParsePrefix(c.cfg.serviceCIDR); e != nil {
 		err = errors.Join(err, fmt.Errorf("service-cidr: %w", e))
 	}
+	if base := filepath.Base(c.cfg.kubeconfig); base != "kubeconfig" {
+		err = errors.Join(err, fmt.Errorf("kubeconfig: a server writes a file named kubeconfig, not %s: name its directory differently instead", base))
+	}
 	if c.dns, e = netip.ParseAddr(c.cfg.clusterDNS); e != nil {
 		err = errors.Join(err, fmt.Errorf("cluster-dns: %w", e))
 	}

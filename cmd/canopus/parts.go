@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
 
@@ -32,10 +33,10 @@ func apiserverCommand() *cobra.Command {
 		Use:   "apiserver",
 		Short: "Run the API server and its store alone",
 		Long: `Run the API server and its store alone. Scheduler and controllers then run as processes of their own, with the kubeconfigs
-that the API server writes to the directory of its admin kubeconfig.`,
+that the API server writes to kubeconfig/ in its data directory.`,
 		Example: `  canopus apiserver
-  canopus scheduler --kubeconfig /etc/canopus/scheduler.conf
-  canopus controllers --kubeconfig /etc/canopus/controller-manager.conf`,
+  canopus scheduler --kubeconfig /var/lib/canopus/kubeconfig/scheduler.conf
+  canopus controllers --kubeconfig /var/lib/canopus/kubeconfig/controller-manager.conf`,
 	}, func(cfg *config, c *cobra.Command) {
 		cfg.networkFlags(c.Flags())
 		cfg.apiFlags(c.Flags())
@@ -50,7 +51,7 @@ func schedulerCommand() *cobra.Command {
 	return command(&cobra.Command{
 		Use:     "scheduler",
 		Short:   "Run the scheduler alone",
-		Example: "  canopus scheduler --kubeconfig /etc/canopus/scheduler.conf",
+		Example: "  canopus scheduler --kubeconfig /var/lib/canopus/kubeconfig/scheduler.conf",
 	}, func(cfg *config, c *cobra.Command) {
 		cfg.electionFlags(c.Flags(), true)
 	}, func(ctx context.Context, _ *cobra.Command, cfg *config) error {
@@ -83,7 +84,7 @@ func controllersCommand() *cobra.Command {
 	return command(&cobra.Command{
 		Use:     "controllers",
 		Short:   "Run the controllers alone",
-		Example: "  canopus controllers --kubeconfig /etc/canopus/controller-manager.conf",
+		Example: "  canopus controllers --kubeconfig /var/lib/canopus/kubeconfig/controller-manager.conf",
 	}, func(cfg *config, c *cobra.Command) {
 		cfg.electionFlags(c.Flags(), true)
 		c.Flags().StringVar(&cfg.clusterCIDR, "cluster-cidr", defaultClusterCIDR, "addresses of pods")
@@ -162,7 +163,7 @@ func newControllers(cfg *config, access *client.Access, ca []byte, account func(
 }
 
 func issueNodeCommand() *cobra.Command {
-	var out string
+	var out, server string
 	var addresses []string
 	c := command(&cobra.Command{
 		Use:   "issue-node NAME",
@@ -173,18 +174,17 @@ serving certificate. Run it on a server and copy the directory to the machine; w
   scp -r worker-1 worker-1:/etc/canopus/node
   ssh worker-1 canopus agent --node-name worker-1 --kubeconfig /etc/canopus/node/kubelet.conf`,
 		Args: cobra.ExactArgs(1),
-	}, func(cfg *config, c *cobra.Command) {
-		cfg.networkFlags(c.Flags())
-		cfg.apiFlags(c.Flags())
+	}, func(_ *config, c *cobra.Command) {
+		c.Flags().StringVar(&server, "server", "", "URL of the API server as the node reaches it (default: port 6443 of this machine)")
 		c.Flags().StringVar(&out, "out", "", "directory to write to (default: the node's name)")
 		c.Flags().StringSliceVar(&addresses, "address", nil, "address at which the node's agent is reached")
 	}, func(_ context.Context, cmd *cobra.Command, cfg *config) error {
-		return issueNode(cmd, cfg, out, addresses)
+		return issueNode(cmd, cfg, out, server, addresses)
 	})
 	return c
 }
 
-func issueNode(cmd *cobra.Command, cfg *config, out string, addresses []string) error {
+func issueNode(cmd *cobra.Command, cfg *config, out, server string, addresses []string) error {
 	name := cmd.Flags().Arg(0)
 	if out == "" {
 		out = name
@@ -200,16 +200,16 @@ func issueNode(cmd *cobra.Command, cfg *config, out string, addresses []string) 
 		}
 		node.Addresses = append(node.Addresses, a)
 	}
-	c := &controlPlane{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-	if err := c.parse(); err != nil {
-		return err
+	if server == "" {
+		address, err := hostAddress("")
+		if err != nil {
+			return fmt.Errorf("%w: or name the API server with --server", err)
+		}
+		server = "https://" + net.JoinHostPort(address.String(), "6443")
 	}
-	node.Server = fmt.Sprintf("https://%s:%d", c.address, cfg.port)
-	opened, err := c.openCluster(cfg.port)
-	if err != nil {
-		return err
-	}
-	files, err := opened.IssueNode(out, node)
+	node.Server = server
+	layout := cluster.Layout{Data: cfg.dataDir, Config: filepath.Dir(cfg.kubeconfig)}
+	files, err := cluster.IssueNode(layout, clock.RealClock{}, out, node)
 	if err != nil {
 		return err
 	}

@@ -31,4 +31,5 @@ func tune(c *rest.Config, agent string) {
 	c.ContentType = protobuf
 	c.AcceptContentTypes = protobuf + ",application/json"
 	c.UserAgent = agent
+	c.WarningHandler = rest.NoWarnings{} // deprecations are for people; ours are decided here
 }

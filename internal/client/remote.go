@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"fmt"
 
 	"k8s.io/client-go/informers"
@@ -28,4 +29,13 @@ func FromConfig(c *rest.Config, agent string) (*Access, error) {
 		return nil, err
 	}
 	return &Access{Config: config, Client: clientset, Informers: informers.NewSharedInformerFactory(clientset, 0)}, nil
+}
+
+// RunInformers runs the informers that were asked for before it was called, until ctx ends. It is for processes of parts that
+// do not start them themselves.
+func (a *Access) RunInformers(ctx context.Context) error {
+	a.Informers.StartWithContext(ctx)
+	<-ctx.Done()
+	a.Informers.Shutdown()
+	return nil
 }

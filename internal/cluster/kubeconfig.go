@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/yaml"
 )
 
@@ -105,6 +106,18 @@ type Node struct {
 // NodeFiles are the credentials of a node agent.
 type NodeFiles struct {
 	Kubeconfig, CA, ServingCertificate, ServingKey string
+}
+
+// IssueNode is Cluster.IssueNode with nothing but the authority in a server's layout: it changes nothing there.
+func IssueNode(l Layout, clk clock.Clock, dir string, n Node) (*NodeFiles, error) {
+	ca, err := load(l, caName)
+	if err != nil {
+		return nil, err
+	}
+	if ca == nil {
+		return nil, fmt.Errorf("there is no cluster in %s: run this on a server, with the server's --data-dir", l.Data)
+	}
+	return (&Cluster{c: Config{Layout: l, Clock: clk}, ca: ca}).IssueNode(dir, n)
 }
 
 // IssueNode writes the credentials of another node's agent into dir, which then belongs on that machine.

@@ -12,6 +12,16 @@ type bridge struct {
 	fields []zapcore.Field
 }
 
+// expected are messages about what is so by design: one member, no port, and at the first start nothing to read a version from.
+func expected(message string) bool {
+	switch message {
+	case "Running http and grpc server on single port. This is not recommended for production.",
+		"simple token is not cryptographically signed", "Failed to detect schema version", "failed to update storage version":
+		return true
+	}
+	return false
+}
+
 // Enabled implements zapcore.Core.
 func (b *bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
@@ -30,6 +40,9 @@ func (b *bridge) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Check
 
 // Write implements zapcore.Core.
 func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if expected(e.Message) {
+		return nil
+	}
 	encoder := zapcore.NewMapObjectEncoder()
 	for _, list := range [][]zapcore.Field{b.fields, fields} {
 		for _, f := range list {
