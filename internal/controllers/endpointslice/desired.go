@@ -2,10 +2,8 @@ package endpointslice
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -13,44 +11,18 @@ import (
 
 	"canopus/internal/controllers/backends"
 	"canopus/internal/controllers/podstate"
+	"canopus/internal/controllers/slicepack"
 )
 
 const managedBy = "endpointslice-controller.k8s.io"
 
-// group is the endpoints of one family that have the same ports: they can share slices.
-type group struct {
-	family    discoveryv1.AddressType
-	ports     []discoveryv1.EndpointPort
-	endpoints []discoveryv1.Endpoint
-}
-
-func (g group) key() string { return groupKey(g.family, g.ports) }
-
-// groupKey is equal for slices whose endpoints could be in one slice.
-func groupKey(family discoveryv1.AddressType, ports []discoveryv1.EndpointPort) string {
-	texts := make([]string, 0, len(ports))
-	for _, p := range ports {
-		texts = append(texts, fmt.Sprintf("%s/%s/%d/%s", value(p.Name), value(p.Protocol), value(p.Port), value(p.AppProtocol)))
-	}
-	slices.Sort(texts)
-	return string(family) + " " + strings.Join(texts, " ")
-}
-
-func value[T any](p *T) T {
-	var zero T
-	if p == nil {
-		return zero
-	}
-	return *p
-}
-
 // desired computes the endpoints of svc, grouped, in a fixed order. nodes is by name; pods whose node is not in it are left
 // out, because their zone is not known: missing says so.
-func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.Node) (groups []group, missing bool) {
+func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.Node) (groups []slicepack.Group, missing bool) {
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
 		return nil, false
 	}
-	byKey := map[string]*group{}
+	byKey := map[string]*slicepack.Group{}
 	for _, family := range backends.Families(svc) {
 		for _, pod := range pods {
 			address := backends.Address(pod, family)
@@ -62,17 +34,17 @@ func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.N
 				missing = true
 				continue
 			}
-			g := group{family: discoveryv1.AddressType(family), ports: ports(svc, pod)}
-			if byKey[g.key()] == nil {
-				byKey[g.key()] = &g
+			g := slicepack.Group{Family: discoveryv1.AddressType(family), Ports: ports(svc, pod)}
+			if byKey[g.Key()] == nil {
+				byKey[g.Key()] = &g
 			}
-			in := byKey[g.key()]
-			in.endpoints = append(in.endpoints, endpoint(svc, pod, node, address))
+			in := byKey[g.Key()]
+			in.Endpoints = append(in.Endpoints, endpoint(svc, pod, node, address))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
 		g := byKey[key]
-		slices.SortFunc(g.endpoints, func(a, b discoveryv1.Endpoint) int { return cmp.Compare(identity(a), identity(b)) })
+		slices.SortFunc(g.Endpoints, func(a, b discoveryv1.Endpoint) int { return cmp.Compare(slicepack.Identity(a), slicepack.Identity(b)) })
 		groups = append(groups, *g)
 	}
 	return groups, missing
@@ -142,15 +114,6 @@ func hints(svc *corev1.Service, e discoveryv1.Endpoint, ready bool) *discoveryv1
 	return &h
 }
 
-// identity tells endpoints apart: the same pod may come back with another address, and the reverse.
-func identity(e discoveryv1.Endpoint) string {
-	id := strings.Join(e.Addresses, ",")
-	if e.TargetRef != nil {
-		id += " " + string(e.TargetRef.UID)
-	}
-	return id
-}
-
 // sliceLabels are those of svc, and the ones by which slices are found.
 func sliceLabels(svc *corev1.Service) map[string]string {
 	out := make(map[string]string, len(svc.Labels)+3)
@@ -172,4 +135,18 @@ func newSlice(svc *corev1.Service, family discoveryv1.AddressType) *discoveryv1.
 		},
 		AddressType: family, Endpoints: []discoveryv1.Endpoint{}, Ports: []discoveryv1.EndpointPort{},
 	}
+}
+
+// target is what svc's slices are like. A family without endpoints keeps one empty slice, so that consumers know it is served.
+func target(svc *corev1.Service) slicepack.Target {
+	t := slicepack.Target{
+		New:    func(family discoveryv1.AddressType) *discoveryv1.EndpointSlice { return newSlice(svc, family) },
+		Labels: sliceLabels(svc),
+	}
+	if svc.Spec.Type != corev1.ServiceTypeExternalName {
+		for _, family := range backends.Families(svc) {
+			t.Keep = append(t.Keep, discoveryv1.AddressType(family))
+		}
+	}
+	return t
 }

@@ -1,6 +1,6 @@
 // Package endpointslice keeps the EndpointSlices of every Service that has a selector.
 //
-// desired.go computes the endpoints, plan.go packs them into slices with few writes, this file observes and writes.
+// desired.go computes the endpoints, package slicepack packs them into slices, this file observes and writes.
 // Slices have random names, so what was created or deleted is remembered until the cache shows it.
 package endpointslice
 
@@ -21,6 +21,7 @@ import (
 
 	"canopus/internal/controllers/backends"
 	"canopus/internal/controllers/reconcile"
+	"canopus/internal/controllers/slicepack"
 )
 
 const (
@@ -141,7 +142,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	c.mu.Lock()
 	next, trigger := c.triggers[key].Next(svc, pods)
 	c.mu.Unlock()
-	if err := c.apply(ctx, svc, plan(svc, existing, groups), trigger); err != nil {
+	if err := c.apply(ctx, svc, slicepack.Plan(target(svc), existing, groups), trigger); err != nil {
 		return 0, fmt.Errorf("endpointslices of service %s: %w", key, err)
 	}
 	c.remember(key, next)
@@ -176,9 +177,9 @@ func (c *Controller) nodesOf(pods []*corev1.Pod) (map[string]*corev1.Node, error
 	return out, nil
 }
 
-func (c *Controller) apply(ctx context.Context, svc *corev1.Service, a actions, trigger time.Time) error {
+func (c *Controller) apply(ctx context.Context, svc *corev1.Service, a slicepack.Actions, trigger time.Time) error {
 	client := c.Client.DiscoveryV1().EndpointSlices(svc.Namespace)
-	for _, s := range a.create {
+	for _, s := range a.Create {
 		stamp(s, trigger)
 		created, err := client.Create(ctx, s, metav1.CreateOptions{})
 		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
@@ -189,13 +190,13 @@ func (c *Controller) apply(ctx context.Context, svc *corev1.Service, a actions, 
 		}
 		c.written.Created(svc.UID, created)
 	}
-	for _, s := range a.update {
+	for _, s := range a.Update {
 		stamp(s, trigger)
 		if _, err := client.Update(ctx, s, metav1.UpdateOptions{}); err != nil {
 			return c.failed(svc, "update", err)
 		}
 	}
-	for _, s := range a.remove {
+	for _, s := range a.Remove {
 		err := client.Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(s.UID))})
 		if err != nil && !apierrors.IsNotFound(err) {
 			return c.failed(svc, "delete", err)

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"canopus/internal/controllers/slicepack"
 )
 
 func service() *corev1.Service {
@@ -67,11 +69,11 @@ func TestEndpoint(t *testing.T) {
 			svc := service()
 			svc.Spec.PublishNotReadyAddresses = tc.publish
 			groups, _ := desired(svc, []*corev1.Pod{tc.pod}, nodes())
-			e := groups[0].endpoints[0]
+			e := groups[0].Endpoints[0]
 			if got := fmt.Sprint(*e.Conditions.Ready, *e.Conditions.Serving, *e.Conditions.Terminating); got != tc.want {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
-			if *e.NodeName != "n1" || *e.Zone != "z1" || e.TargetRef.Name != "p1" || *groups[0].ports[0].Port != 80 {
+			if *e.NodeName != "n1" || *e.Zone != "z1" || e.TargetRef.Name != "p1" || *groups[0].Ports[0].Port != 80 {
 				t.Errorf("%+v", e)
 			}
 		})
@@ -89,8 +91,8 @@ func TestHeadlessNames(t *testing.T) {
 	svc.Spec.ClusterIP, svc.Spec.Ports = corev1.ClusterIPNone, nil
 	p.Spec.Hostname, p.Spec.Subdomain = "db-0", "web"
 	groups, _ := desired(svc, []*corev1.Pod{p}, nodes())
-	a := plan(svc, nil, groups)
-	s := a.create[0]
+	a := slicepack.Plan(target(svc), nil, groups)
+	s := a.Create[0]
 	if *s.Endpoints[0].Hostname != "db-0" || len(s.Ports) != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -106,20 +108,20 @@ type book struct {
 	writes int
 }
 
-func (b *book) apply(a actions) {
-	for _, s := range a.create {
+func (b *book) apply(a slicepack.Actions) {
+	for _, s := range a.Create {
 		b.made++
 		s.Name = fmt.Sprintf("web-%04d", b.made)
 		b.slices = append(b.slices, s)
 	}
-	for _, s := range a.update {
+	for _, s := range a.Update {
 		i := slices.IndexFunc(b.slices, func(x *discoveryv1.EndpointSlice) bool { return x.Name == s.Name })
 		b.slices[i] = s
 	}
-	for _, s := range a.remove {
+	for _, s := range a.Remove {
 		b.slices = slices.DeleteFunc(b.slices, func(x *discoveryv1.EndpointSlice) bool { return x.Name == s.Name })
 	}
-	b.writes = len(a.create) + len(a.update) + len(a.remove)
+	b.writes = len(a.Create) + len(a.Update) + len(a.Remove)
 }
 
 func (b *book) sizes() string {
@@ -157,7 +159,7 @@ func TestFewWrites(t *testing.T) {
 		{"all gone", nil, "0", 3},
 	} {
 		groups, _ := desired(service(), step.pods, nodes())
-		b.apply(plan(service(), b.slices, groups))
+		b.apply(slicepack.Plan(target(service()), b.slices, groups))
 		if got := b.sizes(); got != step.sizes || b.writes > step.writes {
 			t.Errorf("%s: sizes %s with %d writes, want %s with at most %d", step.name, got, b.writes, step.sizes, step.writes)
 		}
@@ -181,19 +183,19 @@ func TestSlicesAlwaysTellTheTruth(t *testing.T) {
 			}
 			svc := service()
 			groups, _ := desired(svc, pods, nodes())
-			b.apply(plan(svc, b.slices, groups))
+			b.apply(slicepack.Plan(target(svc), b.slices, groups))
 			want := map[string]bool{}
 			for _, g := range groups {
-				for _, e := range g.endpoints {
-					want[fmt.Sprint(g.key(), identity(e), *e.Conditions.Ready)] = true
+				for _, e := range g.Endpoints {
+					want[fmt.Sprint(g.Key(), slicepack.Identity(e), *e.Conditions.Ready)] = true
 				}
 			}
 			for _, s := range b.slices {
-				if len(s.Endpoints) > fullSlice || len(s.Endpoints) == 0 && len(b.slices) > 1 {
+				if len(s.Endpoints) > slicepack.Full || len(s.Endpoints) == 0 && len(b.slices) > 1 {
 					t.Fatalf("seed %d: a slice of %d among %d", seed, len(s.Endpoints), len(b.slices))
 				}
 				for _, e := range s.Endpoints {
-					key := fmt.Sprint(groupKey(s.AddressType, s.Ports), identity(e), *e.Conditions.Ready)
+					key := fmt.Sprint(slicepack.Group{Family: s.AddressType, Ports: s.Ports}.Key(), slicepack.Identity(e), *e.Conditions.Ready)
 					if !want[key] {
 						t.Fatalf("seed %d: %s is there twice, or not wanted", seed, key)
 					}
@@ -203,8 +205,8 @@ func TestSlicesAlwaysTellTheTruth(t *testing.T) {
 			if len(want) > 0 || len(b.slices) == 0 {
 				t.Fatalf("seed %d: %d endpoints are missing", seed, len(want))
 			}
-			if a := plan(svc, b.slices, groups); len(a.create)+len(a.update)+len(a.remove) > 0 {
-				t.Fatalf("seed %d: planning again changes %d, %d, %d", seed, len(a.create), len(a.update), len(a.remove))
+			if a := slicepack.Plan(target(svc), b.slices, groups); len(a.Create)+len(a.Update)+len(a.Remove) > 0 {
+				t.Fatalf("seed %d: planning again changes %d, %d, %d", seed, len(a.Create), len(a.Update), len(a.Remove))
 			}
 		}
 	}
