@@ -2,7 +2,6 @@ package apps
 
 import (
 	"fmt"
-	"maps"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -41,17 +40,8 @@ func Deployment() *kinds.Kind {
 			}
 			return templateWarnings(&d.Spec.Template, &old.Spec.Template)
 		},
-		Subresources: []kinds.Subresource{scaleSubresource(), {
-			Name:  "status",
-			Verbs: []string{"get", "patch", "update"},
-			PrepareUpdate: func(obj, old kinds.Object) {
-				d, was := obj.(*appsv1.Deployment), old.(*appsv1.Deployment)
-				d.Spec, d.Labels = was.Spec, was.Labels
-			},
-			ValidateUpdate: func(obj, old kinds.Object) field.ErrorList {
-				return validateDeploymentStatus(&obj.(*appsv1.Deployment).Status, &old.(*appsv1.Deployment).Status)
-			},
-		}},
+		Subresources: []kinds.Subresource{scaleSubresource(), kinds.Status(
+			func(obj, old *appsv1.Deployment) { obj.Spec, obj.Labels = old.Spec, old.Labels }, validateDeploymentStatus)},
 		Scale: &kinds.ScalePaths{
 			Replicas: func(obj kinds.Object) (spec, status int32) {
 				d := obj.(*appsv1.Deployment)
@@ -94,9 +84,6 @@ func defaultDeployment(d *appsv1.Deployment) {
 	}
 	setDefault(&d.Spec.RevisionHistoryLimit, 10)
 	setDefault(&d.Spec.ProgressDeadlineSeconds, 600)
-	if len(d.Labels) == 0 && len(d.Spec.Template.Labels) > 0 {
-		d.Labels = maps.Clone(d.Spec.Template.Labels)
-	}
 }
 
 // prepareDeploymentUpdate counts annotations to what the user wants: the controller copies them to ReplicaSets.
@@ -139,20 +126,13 @@ func validateStrategy(s *appsv1.DeploymentStrategy, at *field.Path) field.ErrorL
 }
 
 func validateRollingUpdate(r *appsv1.RollingUpdateDeployment, at *field.Path) field.ErrorList {
-	unavailable, surge := orNone(r.MaxUnavailable), orNone(r.MaxSurge)
+	unavailable, surge := orZero(r.MaxUnavailable), orZero(r.MaxSurge)
 	errs := check.CountOrPercent(unavailable, at.Child("maxUnavailable"))
 	errs = append(errs, check.CountOrPercent(surge, at.Child("maxSurge"))...)
 	if isZero(unavailable) && isZero(surge) {
 		errs = append(errs, field.Invalid(at.Child("maxUnavailable"), unavailable, "may not be 0 when `maxSurge` is 0"))
 	}
 	return append(errs, check.AtMostAll(unavailable, at.Child("maxUnavailable"))...)
-}
-
-func orNone(v *intstr.IntOrString) intstr.IntOrString {
-	if v == nil {
-		return intstr.IntOrString{}
-	}
-	return *v
 }
 
 func isZero(v intstr.IntOrString) bool {
@@ -162,34 +142,18 @@ func isZero(v intstr.IntOrString) bool {
 	return v.Type == intstr.Int && v.IntVal == 0
 }
 
-func validateDeploymentStatus(s, old *appsv1.DeploymentStatus) field.ErrorList {
-	at := field.NewPath("status")
+func validateDeploymentStatus(obj, old *appsv1.Deployment) field.ErrorList {
+	s, at := &obj.Status, field.NewPath("status")
 	errs := check.NonNegative(s.ObservedGeneration, at.Child("observedGeneration"))
-	for _, part := range []struct {
-		name string
-		n    int32
-	}{
-		{"replicas", s.Replicas}, {"updatedReplicas", s.UpdatedReplicas}, {"readyReplicas", s.ReadyReplicas},
-		{"availableReplicas", s.AvailableReplicas}, {"unavailableReplicas", s.UnavailableReplicas},
-	} {
-		errs = append(errs, check.NonNegative(part.n, at.Child(part.name))...)
-	}
-	const fewer = "cannot be greater than status.replicas"
-	for _, part := range []struct {
-		name string
-		n    int32
-	}{{"updatedReplicas", s.UpdatedReplicas}, {"readyReplicas", s.ReadyReplicas}, {"availableReplicas", s.AvailableReplicas}} {
-		if part.n > s.Replicas {
-			errs = append(errs, field.Invalid(at.Child(part.name), part.n, fewer))
-		}
-	}
+	errs = append(errs, validateCounts(at,
+		count{name: "replicas", value: s.Replicas},
+		count{"updatedReplicas", s.UpdatedReplicas, s.Replicas, "status.replicas"},
+		count{"readyReplicas", s.ReadyReplicas, s.Replicas, "status.replicas"},
+		count{"availableReplicas", s.AvailableReplicas, s.Replicas, "status.replicas"},
+		count{name: "unavailableReplicas", value: s.UnavailableReplicas})...)
 	if s.AvailableReplicas > s.ReadyReplicas {
 		errs = append(errs, field.Invalid(at.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
 	}
-	errs = append(errs, check.OptionalNonNegative(s.CollisionCount, at.Child("collisionCount"))...)
 	errs = append(errs, check.OptionalNonNegative(s.TerminatingReplicas, at.Child("terminatingReplicas"))...)
-	if old.CollisionCount != nil && (s.CollisionCount == nil || *s.CollisionCount < *old.CollisionCount) {
-		errs = append(errs, field.Invalid(at.Child("collisionCount"), orZero(s.CollisionCount), "cannot be decremented"))
-	}
-	return errs
+	return append(errs, validateCollisions(s.CollisionCount, old.Status.CollisionCount, at.Child("collisionCount"))...)
 }

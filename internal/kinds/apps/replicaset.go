@@ -1,7 +1,6 @@
 package apps
 
 import (
-	"maps"
 	"strconv"
 	"time"
 
@@ -43,16 +42,8 @@ func ReplicaSet() *kinds.Kind {
 			}
 			return templateWarnings(&r.Spec.Template, &old.Spec.Template)
 		},
-		Subresources: []kinds.Subresource{scaleSubresource(), {
-			Name:  "status",
-			Verbs: []string{"get", "patch", "update"},
-			PrepareUpdate: func(obj, old kinds.Object) {
-				obj.(*appsv1.ReplicaSet).Spec = old.(*appsv1.ReplicaSet).Spec
-			},
-			ValidateUpdate: func(obj, _ kinds.Object) field.ErrorList {
-				return validateReplicaSetStatus(&obj.(*appsv1.ReplicaSet).Status)
-			},
-		}},
+		Subresources: []kinds.Subresource{scaleSubresource(), kinds.Status(
+			func(obj, old *appsv1.ReplicaSet) { obj.Spec = old.Spec }, validateReplicaSetStatus)},
 		Scale: &kinds.ScalePaths{
 			Replicas: func(obj kinds.Object) (spec, status int32) {
 				r := obj.(*appsv1.ReplicaSet)
@@ -87,9 +78,6 @@ func replicaSetColumns() []metav1.TableColumnDefinition {
 func defaultReplicaSet(r *appsv1.ReplicaSet) {
 	setDefault(&r.Spec.Replicas, 1)
 	podspec.Default(&r.Spec.Template.Spec)
-	if len(r.Labels) == 0 && len(r.Spec.Template.Labels) > 0 {
-		r.Labels = maps.Clone(r.Spec.Template.Labels)
-	}
 }
 
 func validateReplicaSet(r *appsv1.ReplicaSet) field.ErrorList {
@@ -100,25 +88,16 @@ func validateReplicaSet(r *appsv1.ReplicaSet) field.ErrorList {
 	return append(errs, validateTemplate(&r.Spec.Template, r.Spec.Selector)...)
 }
 
-func validateReplicaSetStatus(s *appsv1.ReplicaSetStatus) field.ErrorList {
-	at := field.NewPath("status")
-	errs := check.NonNegative(s.Replicas, at.Child("replicas"))
-	errs = append(errs, check.NonNegative(s.FullyLabeledReplicas, at.Child("fullyLabeledReplicas"))...)
-	errs = append(errs, check.NonNegative(s.ReadyReplicas, at.Child("readyReplicas"))...)
-	errs = append(errs, check.NonNegative(s.AvailableReplicas, at.Child("availableReplicas"))...)
-	errs = append(errs, check.NonNegative(s.ObservedGeneration, at.Child("observedGeneration"))...)
-	errs = append(errs, check.OptionalNonNegative(s.TerminatingReplicas, at.Child("terminatingReplicas"))...)
-	const fewer = "cannot be greater than status.replicas"
-	for _, part := range []struct {
-		name string
-		n    int32
-	}{{"fullyLabeledReplicas", s.FullyLabeledReplicas}, {"readyReplicas", s.ReadyReplicas}, {"availableReplicas", s.AvailableReplicas}} {
-		if part.n > s.Replicas {
-			errs = append(errs, field.Invalid(at.Child(part.name), part.n, fewer))
-		}
-	}
+func validateReplicaSetStatus(obj, _ *appsv1.ReplicaSet) field.ErrorList {
+	s, at := &obj.Status, field.NewPath("status")
+	errs := validateCounts(at,
+		count{name: "replicas", value: s.Replicas},
+		count{"fullyLabeledReplicas", s.FullyLabeledReplicas, s.Replicas, "status.replicas"},
+		count{"readyReplicas", s.ReadyReplicas, s.Replicas, "status.replicas"},
+		count{"availableReplicas", s.AvailableReplicas, s.Replicas, "status.replicas"})
 	if s.AvailableReplicas > s.ReadyReplicas {
 		errs = append(errs, field.Invalid(at.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
 	}
-	return errs
+	errs = append(errs, check.NonNegative(s.ObservedGeneration, at.Child("observedGeneration"))...)
+	return append(errs, check.OptionalNonNegative(s.TerminatingReplicas, at.Child("terminatingReplicas"))...)
 }

@@ -4,14 +4,14 @@ import (
 	"maps"
 	"strings"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 
 	"canopus/internal/kinds"
 	"canopus/internal/kinds/check"
@@ -25,7 +25,10 @@ func scaleGVK() schema.GroupVersionKind { return autoscalingv1.SchemeGroupVersio
 
 // scaleSubresource is the path at which replicas are read and written.
 func scaleSubresource() kinds.Subresource {
-	return kinds.Subresource{Name: "scale", GVK: scaleGVK(), Verbs: []string{"get", "patch", "update"}}
+	return kinds.Subresource{
+		Name: "scale", GVK: scaleGVK(), Verbs: []string{"get", "patch", "update"},
+		New: func() runtime.Object { return &autoscalingv1.Scale{} },
+	}
 }
 
 // selectorString is a label selector in query form; one that does not parse shows as nothing.
@@ -101,11 +104,41 @@ func wideCells(t *corev1.PodTemplateSpec, s *metav1.LabelSelector) []any {
 	return []any{strings.Join(names, ","), strings.Join(images, ","), show.Selector(s)}
 }
 
-func orZero(n *int32) int32 {
-	if n == nil {
-		return 0
+// orZero is what p points to, or nothing.
+func orZero[T any](p *T) T {
+	var zero T
+	if p == nil {
+		return zero
 	}
-	return *n
+	return *p
+}
+
+// count is a number in a status, and the one it cannot exceed.
+type count struct {
+	name  string
+	value int32
+	limit int32
+	above string
+}
+
+func validateCounts(path *field.Path, counts ...count) field.ErrorList {
+	var errs field.ErrorList
+	for _, c := range counts {
+		errs = append(errs, check.NonNegative(c.value, path.Child(c.name))...)
+		if c.above != "" && c.value > c.limit {
+			errs = append(errs, field.Invalid(path.Child(c.name), c.value, "cannot be greater than "+c.above))
+		}
+	}
+	return errs
+}
+
+// validateCollisions: name collisions only ever grow in number.
+func validateCollisions(now, was *int32, path *field.Path) field.ErrorList {
+	errs := check.OptionalNonNegative(now, path)
+	if was != nil && (now == nil || *now < *was) {
+		errs = append(errs, field.Invalid(path, orZero(now), "cannot be decremented"))
+	}
+	return errs
 }
 
 func setDefault[T any](p **T, v T) {

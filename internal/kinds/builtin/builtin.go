@@ -28,8 +28,11 @@ func All() []*kinds.Kind {
 		core.Service(),
 		core.ServiceAccount(),
 
+		apps.ControllerRevision(),
+		apps.DaemonSet(),
 		apps.Deployment(),
 		apps.ReplicaSet(),
+		apps.StatefulSet(),
 
 		authentication.TokenReview(),
 		authentication.SelfSubjectReview(),
