@@ -20,6 +20,7 @@ import (
 	"canopus/internal/controllers/deployment"
 	"canopus/internal/controllers/endpoints"
 	"canopus/internal/controllers/endpointslice"
+	"canopus/internal/controllers/endpointslicemirroring"
 	"canopus/internal/controllers/gc"
 	"canopus/internal/controllers/namespace"
 	"canopus/internal/controllers/nodeipam"
@@ -58,6 +59,7 @@ func All() []Controller {
 		{"replicaset-controller", "replicaset-controller", func(_ Config, p Parts) (Runner, error) { return replicaset.New(p.Deps) }},
 		{"endpoint-controller", "endpoint-controller", func(_ Config, p Parts) (Runner, error) { return endpoints.New(p.Deps) }},
 		{"endpoint-slice-controller", "endpointslice-controller", func(_ Config, p Parts) (Runner, error) { return endpointslice.New(p.Deps) }},
+		{"endpoint-slice-mirroring-controller", "endpointslicemirroring-controller", func(_ Config, p Parts) (Runner, error) { return endpointslicemirroring.New(p.Deps) }},
 		{"namespace-controller", "namespace-controller", newNamespace},
 		{"garbage-collector-controller", "generic-garbage-collector", newGC},
 		{"serviceaccount-controller", "service-account-controller", func(_ Config, p Parts) (Runner, error) { return serviceaccount.New(p.Deps) }},

@@ -431,3 +431,35 @@ func TestRolesAggregate(t *testing.T) {
 	}
 	c.eventually("no rule", rules(0))
 }
+
+func TestHandWrittenEndpoints(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	ctx := t.Context()
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "default"}, Spec: corev1.ServiceSpec{
+		ClusterIP: corev1.ClusterIPNone, Ports: []corev1.ServicePort{{Name: "sql", Port: 5432}},
+	}}
+	if _, err := c.CoreV1().Services("default").Create(ctx, svc, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ep := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "default"}, Subsets: []corev1.EndpointSubset{{
+		Addresses: []corev1.EndpointAddress{{IP: "192.0.2.1"}}, Ports: []corev1.EndpointPort{{Name: "sql", Port: 5432, Protocol: corev1.ProtocolTCP}},
+	}}}
+	if _, err := c.CoreV1().Endpoints("default").Create(ctx, ep, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	mirrors := func(n int) func(context.Context) (string, error) {
+		return func(ctx context.Context) (string, error) {
+			list, err := c.DiscoveryV1().EndpointSlices("default").List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=db"})
+			if err != nil || len(list.Items) != n || n > 0 && list.Items[0].Endpoints[0].Addresses[0] != "192.0.2.1" {
+				return fmt.Sprint(list.Items), err
+			}
+			return "", nil
+		}
+	}
+	c.eventually("the mirror", mirrors(1))
+	if err := c.CoreV1().Endpoints("default").Delete(ctx, "db", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("no mirror", mirrors(0))
+}

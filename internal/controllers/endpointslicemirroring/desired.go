@@ -1,0 +1,113 @@
+package endpointslicemirroring
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"canopus/internal/controllers/slicepack"
+)
+
+const (
+	managedBy = "endpointslicemirroring-controller.k8s.io"
+	// mostPerSubset bounds what is mirrored of one subset.
+	mostPerSubset = 1000
+	managedByKey  = "endpoints.kubernetes.io/managed-by"
+)
+
+// mirrored reports whether ep is to be mirrored for its Service: it is written by hand, for a Service that selects nothing.
+func mirrored(ep *corev1.Endpoints, svc *corev1.Service) bool {
+	if ep == nil || svc == nil || ep.DeletionTimestamp != nil || svc.Spec.Selector != nil || svc.Spec.Type == corev1.ServiceTypeExternalName {
+		return false
+	}
+	_, lock := ep.Annotations[resourcelock.LeaderElectionRecordAnnotationKey]
+	return !lock && ep.Labels[discoveryv1.LabelSkipMirror] != "true"
+}
+
+// desired computes the endpoints that ep lists. Addresses that are no IP addresses are left out; the API admits none.
+func desired(ep *corev1.Endpoints) []slicepack.Group {
+	byKey := map[string]*slicepack.Group{}
+	seen := map[string]bool{}
+	for _, subset := range ep.Subsets {
+		left := mostPerSubset
+		ports := portsOf(subset)
+		add := func(addresses []corev1.EndpointAddress, ready bool) {
+			for _, a := range addresses {
+				ip, err := netip.ParseAddr(a.IP)
+				if err != nil || left == 0 {
+					continue
+				}
+				g := slicepack.Group{Family: discoveryv1.AddressTypeIPv6, Ports: ports}
+				if ip.Is4() {
+					g.Family = discoveryv1.AddressTypeIPv4
+				}
+				e := endpoint(a, ready)
+				id := g.Key() + " " + slicepack.Identity(e)
+				if seen[id] {
+					continue // listed twice: the first, a ready one if any, counts
+				}
+				seen[id] = true
+				left--
+				if byKey[g.Key()] == nil {
+					byKey[g.Key()] = &g
+				}
+				byKey[g.Key()].Endpoints = append(byKey[g.Key()].Endpoints, e)
+			}
+		}
+		add(subset.Addresses, true)
+		add(subset.NotReadyAddresses, false)
+	}
+	var groups []slicepack.Group
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
+		g := byKey[key]
+		slices.SortFunc(g.Endpoints, func(a, b discoveryv1.Endpoint) int {
+			return cmp.Compare(slicepack.Identity(a), slicepack.Identity(b))
+		})
+		groups = append(groups, *g)
+	}
+	return groups
+}
+
+func portsOf(subset corev1.EndpointSubset) []discoveryv1.EndpointPort {
+	out := []discoveryv1.EndpointPort{}
+	for _, p := range subset.Ports {
+		out = append(out, discoveryv1.EndpointPort{Name: &p.Name, Port: &p.Port, Protocol: &p.Protocol, AppProtocol: p.AppProtocol})
+	}
+	return out
+}
+
+func endpoint(a corev1.EndpointAddress, ready bool) discoveryv1.Endpoint {
+	e := discoveryv1.Endpoint{
+		Addresses: []string{a.IP}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}, TargetRef: a.TargetRef, NodeName: a.NodeName,
+	}
+	if a.Hostname != "" {
+		e.Hostname = &a.Hostname
+	}
+	return e
+}
+
+// target is what the slices of ep are like.
+func target(ep *corev1.Endpoints) slicepack.Target {
+	labels := make(map[string]string, len(ep.Labels)+2)
+	maps.Copy(labels, ep.Labels)
+	delete(labels, managedByKey)
+	labels[discoveryv1.LabelServiceName] = ep.Name
+	labels[discoveryv1.LabelManagedBy] = managedBy
+	return slicepack.Target{Labels: labels, New: func(family discoveryv1.AddressType) *discoveryv1.EndpointSlice {
+		annotations := maps.Clone(ep.Annotations)
+		delete(annotations, corev1.LastAppliedConfigAnnotation)
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				GenerateName: ep.Name + "-", Namespace: ep.Namespace, Labels: maps.Clone(labels), Annotations: annotations,
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(ep, corev1.SchemeGroupVersion.WithKind("Endpoints"))},
+			},
+			AddressType: family, Endpoints: []discoveryv1.Endpoint{}, Ports: []discoveryv1.EndpointPort{},
+		}
+	}}
+}
