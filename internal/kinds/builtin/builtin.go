@@ -10,6 +10,7 @@ import (
 	"canopus/internal/kinds/core"
 	"canopus/internal/kinds/discovery"
 	"canopus/internal/kinds/networking"
+	"canopus/internal/kinds/policy"
 	"canopus/internal/kinds/rbac"
 	"canopus/internal/kinds/scheduling"
 )
@@ -48,6 +49,8 @@ func All() []*kinds.Kind {
 
 		networking.IPAddress(),
 		networking.ServiceCIDR(),
+
+		policy.PodDisruptionBudget(),
 
 		rbac.Role(),
 		rbac.ClusterRole(),

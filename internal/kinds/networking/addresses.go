@@ -90,13 +90,8 @@ func ServiceCIDR() *kinds.Kind {
 			return validateCIDRs(c.Spec.CIDRs, field.NewPath("spec", "cidrs"))
 		},
 		ValidateUpdate: validateServiceCIDRUpdate,
-		Subresources: []kinds.Subresource{{
-			Name:  "status",
-			Verbs: []string{"get", "patch", "update"},
-			PrepareUpdate: func(obj, old kinds.Object) {
-				obj.(*networkingv1.ServiceCIDR).Spec = old.(*networkingv1.ServiceCIDR).Spec
-			},
-		}},
+		Subresources: []kinds.Subresource{kinds.Status(
+			func(obj, old *networkingv1.ServiceCIDR) { obj.Spec = old.Spec }, nil)},
 		Columns: []metav1.TableColumnDefinition{
 			show.Name(), show.Column("CIDRs", "string", networkingv1.ServiceCIDRSpec{}.SwaggerDoc()["cidrs"]), show.AgeColumn(),
 		},
