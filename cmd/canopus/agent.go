@@ -16,6 +16,7 @@ import (
 	"canopus/internal/bundle"
 	"canopus/internal/client"
 	"canopus/internal/containerd"
+	"canopus/internal/dns"
 	"canopus/internal/network"
 	"canopus/internal/node"
 	"canopus/internal/proxy"
@@ -169,6 +170,11 @@ func (n *nodeParts) parts(ctx context.Context) ([]run.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	names, err := n.nameServer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parts = append([]run.Part{{Name: "name server", Run: names.Run}}, parts...)
 	return append(parts,
 		run.Part{Name: "pod network", Run: net.Run},
 		run.Part{Name: "service proxy", Run: services.Run},
@@ -225,6 +231,36 @@ func (n *nodeParts) proxy() (*proxy.Proxy, error) {
 		NodeName: n.name, ClusterCIDR: pods, Except: []netip.Addr{dns}, Informers: n.network.Informers, Log: n.log, Clock: n.clock,
 	})
 }
+
+// dnsDescriptors is the environment variable by which runtime/keep hands its sockets down: the UDP and the TCP one's number.
+const dnsDescriptors = "CANOPUS_DNS_FDS"
+
+// nameServer makes the cluster's name server. It is the first part to run: pods wait for it after a restart.
+func (n *nodeParts) nameServer(ctx context.Context) (*dns.Server, error) {
+	ip, err := netip.ParseAddr(n.cfg.clusterDNS)
+	if err != nil {
+		return nil, fmt.Errorf("cluster-dns: %w", err)
+	}
+	var sockets *dns.Sockets
+	if handed := os.Getenv(dnsDescriptors); handed != "" {
+		var udp, tcp int
+		if _, err := fmt.Sscanf(handed, "%d,%d", &udp, &tcp); err != nil {
+			return nil, fmt.Errorf("%s=%q: two file descriptors are expected, such as 3,4: %w", dnsDescriptors, handed, err)
+		}
+		sockets, err = dns.Inherit([]*os.File{os.NewFile(uintptr(udp), "udp"), os.NewFile(uintptr(tcp), "tcp")})
+	} else {
+		sockets, err = dns.Open(ctx, netip.AddrPortFrom(ip, dnsPort))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return dns.New(dns.Config{
+		Domain: n.cfg.clusterDomain, Sockets: sockets, Informers: n.network.Informers, ResolvConf: "/etc/resolv.conf",
+		Snapshot: filepath.Join(n.cfg.dataDir, "dns.snapshot"), Log: n.log, Clock: n.clock,
+	})
+}
+
+const dnsPort = 53
 
 func (n *nodeParts) agent(endpoint string) (*node.Node, error) {
 	return node.New(node.Config{

@@ -42,7 +42,8 @@ func Open(ctx context.Context, address netip.AddrPort) (*Sockets, error) {
 	return &Sockets{address: address, udp: udp, tcp: tcp}, nil
 }
 
-// Inherit takes over sockets from a parent: the files of its Files, in that order. The files are closed.
+// Inherit takes over sockets from a parent: the files of its Files, in that order. The files are closed. Like Open it puts the
+// address on the loopback interface: a parent can listen on an address that is not there yet.
 func Inherit(files []*os.File) (*Sockets, error) {
 	if len(files) != 2 {
 		return nil, fmt.Errorf("dns: %d sockets were handed down instead of 2", len(files))
@@ -60,6 +61,9 @@ func Inherit(files []*os.File) (*Sockets, error) {
 	address, ok := tcp.Addr().(*net.TCPAddr)
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("dns: the second socket handed down is no TCP socket but %s", tcp.Addr().Network()), udp.Close(), tcp.Close())
+	}
+	if err := addAddress(address.AddrPort().Addr()); err != nil {
+		return nil, errors.Join(err, udp.Close(), tcp.Close())
 	}
 	return &Sockets{address: address.AddrPort(), udp: udp, tcp: tcp}, nil
 }

@@ -78,10 +78,19 @@ func ClusterRoleBindings() []rbacv1.ClusterRoleBinding {
 		bind("system:service-account-issuer-discovery", group("system:serviceaccounts")),
 		bind("system:volume-scheduler", user("system:kube-scheduler")),
 	}
+	list = append(list, nodeProxier())
 	for _, r := range controllerRoles() {
 		list = append(list, bind(controllerRole+r.Name, account(r.Name)))
 	}
 	return list
+}
+
+// nodeProxier lets a node agent serve Services and names as the node it is: upstream has a process of its own for that, with
+// an identity that all nodes share.
+func nodeProxier() rbacv1.ClusterRoleBinding {
+	b := bind("system:node-proxier", group("system:nodes"))
+	b.ObjectMeta = meta("", "canopus:node-proxier")
+	return b
 }
 
 // RoleBindings returns all default RoleBindings.

@@ -17,7 +17,7 @@ import (
 
 // foreign are objects of the published data that belong to another distribution.
 func foreign(name string) bool {
-	return name == "system:openshift:public-info-viewer" || name == "system:controller:service-ca-cert-publisher"
+	return name == "system:openshift:public-info-viewer" || name == "system:controller:service-ca-cert-publisher" || name == "canopus:node-proxier"
 }
 
 // published reads lists of one kind from the files of $SPEC/rbac.
