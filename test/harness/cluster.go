@@ -1,0 +1,201 @@
+package harness
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Topology says as which processes, on which machines, Canopus runs.
+type Topology string
+
+// The topologies. OneProcess is one machine with `canopus server`. Separate is one machine with API server, scheduler and
+// controllers, each a process, and another with the agent: everything meets over HTTPS.
+const (
+	OneProcess Topology = "one-process"
+	Separate   Topology = "separate-processes"
+)
+
+// NodeName is the name of a cluster's one node.
+const NodeName = "node-1"
+
+// Image is a busybox that every cluster has.
+const Image = "canopus.local/test:1"
+
+// dnsAddress is that of the cluster's name server, which keep holds the sockets of.
+const dnsAddress = "10.96.0.10:53"
+
+// Cluster is a running Canopus.
+type Cluster struct {
+	Topology  Topology
+	Control   *Machine // where the API server is
+	Node      *Machine // where pods are; the same as Control in OneProcess
+	Config    *rest.Config
+	Client    kubernetes.Interface
+	Processes []*Process
+
+	binary string
+	tool   []string // the kubectl to use: program and first arguments
+}
+
+// Start starts Canopus and returns when its node is Ready. Everything ends with t.
+func Start(t *testing.T, topology Topology) *Cluster {
+	t.Helper()
+	Require(t)
+	c := &Cluster{Topology: topology, binary: filepath.Join(filesDir(runName()), "canopus")}
+	if _, err := os.Stat(c.binary); err != nil { // one copy per run: a build in between must not change it
+		if err := os.MkdirAll(filepath.Dir(c.binary), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := copyFile(c.binary, Binary(), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.tool = []string{c.binary, "kubectl"}
+	began := time.Now()
+	t.Cleanup(func() { c.end(t) })
+	switch topology {
+	case OneProcess:
+		c.startOne(t)
+	case Separate:
+		c.startSeparate(t)
+	default:
+		t.Fatalf("unknown topology %q", topology)
+	}
+	c.connectClient(t)
+	c.awaitNode(t)
+	t.Logf("node Ready %.1f s after the first process was started", time.Since(began).Seconds())
+	return c
+}
+
+func (c *Cluster) startOne(t *testing.T) {
+	m := newMachine(t, string(c.Topology), NodeName)
+	c.Control, c.Node = m, m
+	m.Address = "192.168.50.2"
+	connect(t, nil, m, [2]string{"192.168.50.1/24", "192.168.50.2/24"})
+	m.gateway(t, "192.168.50.1")
+	m.write(t, nil)
+	c.prepareNode(t)
+	c.keep(t, m, "server", dnsAddress, "server")
+}
+
+func (c *Cluster) startSeparate(t *testing.T) {
+	c.Control, c.Node = newMachine(t, string(c.Topology), "control"), newMachine(t, string(c.Topology), NodeName)
+	c.Control.Address, c.Node.Address = "192.168.60.1", "192.168.60.2"
+	connect(t, c.Control, c.Node, [2]string{"192.168.60.1/24", "192.168.60.2/24"})
+	connect(t, nil, c.Control, [2]string{"192.168.51.1/24", "192.168.51.2/24"})
+	connect(t, nil, c.Node, [2]string{"192.168.50.1/24", "192.168.50.2/24"})
+	c.Control.gateway(t, "192.168.51.1")
+	c.Node.gateway(t, "192.168.50.1")
+	c.Control.write(t, nil)
+	c.unpack(t, c.Control)
+	c.prepareNode(t)
+	c.keep(t, c.Control, "apiserver", "", "apiserver")
+	credentials := filepath.Join(c.Control.Dir, "data", "kubeconfig")
+	for _, file := range []string{"scheduler.conf", "controller-manager.conf"} {
+		Until(t, 30*time.Second, file+" from the API server", func() error { _, err := os.Stat(filepath.Join(credentials, file)); return err })
+	}
+	c.keep(t, c.Control, "scheduler", "", "scheduler", "--kubeconfig", filepath.Join(credentials, "scheduler.conf"))
+	c.keep(t, c.Control, "controllers", "", "controllers", "--kubeconfig", filepath.Join(credentials, "controller-manager.conf"))
+	out, err := c.Control.Output(t.Context(), c.binary, "issue-node", NodeName, "--address", c.Node.Address, "--out", c.Node.path("etc"))
+	if err != nil {
+		t.Fatalf("issue-node: %v\n%s", err, out)
+	}
+	c.Node.write(t, map[string]any{"kubeconfig": c.Node.path("etc", "kubelet.conf")})
+	c.keep(t, c.Node, "agent", dnsAddress, "agent")
+}
+
+// unpack lays out what canopus carries, of which keep is needed before canopus itself runs.
+func (c *Cluster) unpack(t *testing.T, m *Machine) {
+	if out, err := m.Output(t.Context(), c.binary, "unpack", m.path("data", "bin")); err != nil {
+		t.Fatalf("unpack: %v\n%s", err, out)
+	}
+}
+
+func (c *Cluster) prepareNode(t *testing.T) {
+	c.unpack(t, c.Node)
+	if err := copyFile(c.Node.path("data", "images", "test.tar"), testImage(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// connectClient makes a client like any other machine's: with the admin's kubeconfig, over HTTPS.
+func (c *Cluster) connectClient(t *testing.T) {
+	Until(t, 30*time.Second, "the admin's kubeconfig", func() error {
+		_, err := os.Stat(c.Control.Kubeconfig())
+		return err
+	})
+	config, err := clientcmd.BuildConfigFromFlags("", c.Control.Kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.QPS = -1
+	config.Dial = c.Control.Dial
+	c.Config = config
+	if c.Client, err = kubernetes.NewForConfig(config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if h, err := rest.HTTPClientFor(config); err == nil {
+			h.CloseIdleConnections()
+		}
+	})
+}
+
+func (c *Cluster) awaitNode(t *testing.T) {
+	Until(t, time.Minute, "a Ready node", func() error {
+		for _, p := range c.Processes {
+			if err := p.ended(); err != nil {
+				t.Fatalf("%v\n%s", err, tail(p.Log, 30))
+			}
+		}
+		return c.nodeReady(t.Context())
+	})
+}
+
+// HTTP is a client whose requests start on machine m, or in the tests' own namespace when m is nil. Each request opens a
+// connection, as a Service spreads connections and not requests.
+func (c *Cluster) HTTP(m *Machine) *http.Client {
+	transport := &http.Transport{DisableKeepAlives: true, Proxy: nil}
+	if m != nil {
+		transport.DialContext = m.Dial
+	}
+	return &http.Client{Transport: transport, Timeout: 5 * time.Second}
+}
+
+// Get returns the body of a 200 answer.
+func (c *Cluster) Get(m *Machine, address string) (string, error) {
+	u := url.URL{Scheme: "http", Host: address, Path: "/"}
+	if host, path, ok := strings.Cut(address, "/"); ok {
+		u.Host, u.Path = host, "/"+path
+	}
+	resp, err := c.HTTP(m).Get(u.String())
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s: %s: %s", u.String(), resp.Status, body)
+	}
+	return string(body), nil
+}
+
+// Canopus is the command `canopus ARGS` on machine m.
+func (c *Cluster) Canopus(t testing.TB, m *Machine, args ...string) *exec.Cmd {
+	return m.Command(t.Context(), c.binary, args...)
+}
