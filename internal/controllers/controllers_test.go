@@ -354,7 +354,7 @@ func TestLostNode(t *testing.T) {
 // TestStopAtAnyWrite fails each write of a rollout in turn: the rollout ends all the same, with neither more nor fewer pods.
 func TestStopAtAnyWrite(t *testing.T) {
 	t.Parallel()
-	for n := 1; n <= 40; n += 3 {
+	for n := 1; n <= 40; n += 5 {
 		t.Run(fmt.Sprintf("write %d", n), func(t *testing.T) {
 			var mu sync.Mutex
 			left := -1

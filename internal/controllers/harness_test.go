@@ -39,7 +39,7 @@ type cluster struct {
 // start runs the controllers against a real API server until the test ends. tune may change their configuration.
 func start(t testing.TB, tune func(*Config, *rest.Config)) *cluster {
 	t.Helper()
-	server := apitest.Start(t, standins(t))
+	server := apitest.Start(t)
 	config := rest.CopyConfig(server.Admin)
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
