@@ -163,10 +163,25 @@ func (c *Cache) readEvents(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if uid := ev.GetPodSandboxStatus().GetMetadata().GetUid(); uid != "" {
+		if uid := ev.GetPodSandboxStatus().GetMetadata().GetUid(); uid != "" && c.Get(types.UID(uid)).news(ev) {
 			c.enqueue(ctx, types.UID(uid))
 		}
 	}
+}
+
+// news says whether an event tells something that is not known. Most events report what the agent itself did and has read.
+func (p *Pod) news(ev *runtimeapi.ContainerEventResponse) bool {
+	id := ev.GetContainerId()
+	sandbox, container := p.sandboxByID(id), p.ByID(id)
+	switch ev.GetContainerEventType() {
+	case runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT:
+		return sandbox == nil && container == nil
+	case runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT:
+		return sandbox == nil && (container == nil || !container.Running() && !container.Exited())
+	case runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT:
+		return sandbox != nil || container != nil
+	}
+	return true
 }
 
 func (c *Cache) enqueue(ctx context.Context, uid types.UID) {

@@ -124,7 +124,7 @@ func (c *Cache) inspect(ctx context.Context, uid types.UID, l listing) (*Pod, er
 	for _, s := range l.sandboxes[uid] {
 		pod.Namespace, pod.Name = s.GetLabels()[LabelPodNamespace], s.GetLabels()[LabelPodName]
 		known := old.sandboxByID(s.GetId())
-		if known != nil && known.GetState() == s.GetState() && s.GetState() == runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
+		if known != nil && known.GetState() == s.GetState() && settled(known) {
 			pod.Sandboxes = append(pod.Sandboxes, known)
 			continue
 		}
@@ -154,6 +154,12 @@ func (c *Cache) inspect(ctx context.Context, uid types.UID, l listing) (*Pod, er
 	}
 	pod.sort()
 	return pod, nil
+}
+
+// settled says whether a sandbox's status only changes with its state: once it has ended, or has its address.
+func settled(s *runtimeapi.PodSandboxStatus) bool {
+	return s.GetState() == runtimeapi.PodSandboxState_SANDBOX_NOTREADY || s.GetNetwork().GetIp() != "" ||
+		s.GetLinux().GetNamespaces().GetOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE
 }
 
 func gone(err error) bool { return status.Code(err) == codes.NotFound }

@@ -28,6 +28,7 @@ func (w *worker) createSandbox(ctx context.Context, attempt int) func() {
 		return nil
 	}
 	err := w.runSandbox(ctx, attempt)
+	cancelled := ctx.Err() != nil
 	return func() {
 		w.outcome("sandbox", err)
 		if err == nil {
@@ -36,7 +37,7 @@ func (w *worker) createSandbox(ctx context.Context, attempt int) func() {
 		}
 		now := w.m.cfg.Clock.Now()
 		w.sandbox = Wait{Reason: "FailedCreatePodSandBox", Message: err.Error(), Since: now, Until: w.retry["sandbox"].until}
-		if ctx.Err() == nil {
+		if !cancelled {
 			w.m.event(w.current(), "", corev1.EventTypeWarning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: %v", err))
 		}
 	}
@@ -84,10 +85,10 @@ func (w *worker) sandboxConfig(pod *corev1.Pod, attempt int) (*runtimeapi.PodSan
 // setUpVolumes makes the volumes of the pod available.
 func (w *worker) setUpVolumes(ctx context.Context, pod *corev1.Pod) func() {
 	failed := w.vols.SetUp(ctx, pod, w.m.cfg.Objects.Reader(ctx))
+	if ctx.Err() != nil {
+		return nil
+	}
 	return func() {
-		if ctx.Err() != nil {
-			return
-		}
 		var err error
 		for _, f := range failed {
 			err = f.Err
@@ -118,11 +119,12 @@ func (w *worker) startKill(ctx context.Context, k Kill) {
 	w.cancelPrefix("hook:" + k.ID)
 	w.do(ctx, key, func(ctx context.Context) func() {
 		err := w.stop(ctx, k, c, rt, hook)
+		cancelled := ctx.Err() != nil
 		return func() {
 			if !under || err != nil {
 				delete(w.killing, k.ID)
 			}
-			if err != nil && ctx.Err() == nil {
+			if err != nil && !cancelled {
 				w.m.cfg.Log.Warn("stopping a container", "pod", w.String(), "container", k.Name, "error", err)
 				w.outcome(key, err)
 			}
@@ -194,8 +196,9 @@ func (w *worker) tearDown(ctx context.Context) func() {
 	}
 	_, err := w.m.cfg.Cache.Refresh(ctx, w.uid)
 	err = errors.Join(append(errs, err)...)
+	cancelled := ctx.Err() != nil
 	return func() {
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !cancelled {
 			w.m.cfg.Log.Warn("releasing a pod's resources", "pod", w.String(), "error", err)
 		}
 		w.outcome("teardown", err)
@@ -226,8 +229,9 @@ func (w *worker) remove(ctx context.Context) func() {
 	}
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
+		cancelled := ctx.Err() != nil
 		return func() {
-			if ctx.Err() == nil {
+			if !cancelled {
 				w.m.cfg.Log.Warn("removing a pod", "pod", w.String(), "error", err)
 			}
 			w.outcome("remove", err)

@@ -151,7 +151,9 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, s Start, id string
 	}
 	w.m.event(pod, c.Name, corev1.EventTypeNormal, "Started", "Container started")
 	w.linkLog(pod, c.Name, s.Attempt, id)
-	w.dropOld(ctx, c.Name)
+	if s.Attempt > 1 {
+		w.dropOld(ctx, c.Name)
+	}
 	if !hook {
 		return nil
 	}

@@ -117,7 +117,7 @@ func (w *worker) wait(ctx context.Context, wake time.Time) {
 }
 
 // do runs an operation beside the loop unless one with the same key is under way. The function that op returns is called
-// by the loop.
+// by the loop, after op's context has ended: whether it was cancelled before, op has to look itself.
 func (w *worker) do(ctx context.Context, key string, op func(ctx context.Context) func()) bool {
 	if _, ok := w.busy[key]; ok {
 		return false
