@@ -3,7 +3,6 @@ package node_test
 import (
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,14 +27,20 @@ func (r *rig) create(t testing.TB, p *corev1.Pod) *corev1.Pod {
 	return got
 }
 
-// logOf returns the log of a run of a container as the runtime wrote it.
-func (r *rig) logOf(t *testing.T, p *corev1.Pod, container string, attempt int) string {
+// logOf returns the log of a run of a container as the runtime wrote it, once it has the given end.
+func (r *rig) logOf(t *testing.T, p *corev1.Pod, container string, end string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(r.config.PodLogs, "default_"+p.Name+"_"+string(p.UID), container, strconv.Itoa(attempt)+".log"))
-	if err != nil {
-		t.Fatal(err)
+	path := filepath.Join(r.config.PodLogs, "default_"+p.Name+"_"+string(p.UID), container, "0.log")
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 500 {
+		if b, err := os.ReadFile(path); err == nil && strings.HasSuffix(string(b), end) {
+			return string(b)
+		}
+		<-tick.C
 	}
-	return string(b)
+	t.Fatalf("%s does not end with %q", path, end)
+	return ""
 }
 
 // TestPods runs ordinary pods on one agent with a real API server and a real containerd.
@@ -79,7 +84,7 @@ func testContent(t *testing.T, r *rig) {
 		t.Fatal(err)
 	}
 	p := shellPod("content", `echo "color=$COLOR key=$KEY ip=$IP args=$ARGS"; echo "file=$(cat /etc/map/file) secret=$(cat /etc/keys/key) sub=$(cat /one)"
-echo "label=$(cat /info/labels)"; echo x > /data/here && echo written; cat /etc/hosts /etc/resolv.conf; hostname; `+forever)
+echo "label=$(cat /info/labels)"; echo x > /data/here && echo written; cat /etc/hosts /etc/resolv.conf; hostname; echo done; `+forever)
 	p.Labels = map[string]string{"app": "web"}
 	p.Spec.Hostname, p.Spec.Subdomain = "h", "sub"
 	p.Spec.HostAliases = []corev1.HostAlias{{IP: "10.1.2.3", Hostnames: []string{"other"}}}
@@ -101,7 +106,7 @@ echo "label=$(cat /info/labels)"; echo x > /data/here && echo written; cat /etc/
 	}
 	r.create(t, p)
 	got := r.until(t, "content", "ready", ready)
-	log := r.logOf(t, got, "main", 0)
+	log := r.logOf(t, got, "main", "stdout F done\n")
 	for _, want := range []string{"color=blue key=s3cret ip=" + got.Status.PodIP + " args=blue-$(NOPE)", "file=from the map secret=s3cret sub=from the map",
 		`label=app="web"`, "written", got.Status.PodIP + "\th.sub.default.svc.cluster.local\th", "10.1.2.3\tother",
 		"search default.svc.cluster.local svc.cluster.local cluster.local", "nameserver 10.96.0.10", "ndots:5", "stdout F h\n"} {
@@ -134,7 +139,7 @@ func testUpdate(t *testing.T, r *rig) {
 }
 
 func testInit(t *testing.T, r *rig) {
-	p := shellPod("init", `cat /d/order; `+forever)
+	p := shellPod("init", `cat /d/order; echo done; `+forever)
 	always := corev1.ContainerRestartPolicyAlways
 	side := shell("side", "echo side >> /d/order; "+forever)
 	side.RestartPolicy = &always
@@ -146,7 +151,7 @@ func testInit(t *testing.T, r *rig) {
 	p.Spec.Containers[0].VolumeMounts = p.Spec.InitContainers[0].VolumeMounts
 	r.create(t, p)
 	got := r.until(t, "init", "ready", ready)
-	log := r.logOf(t, got, "main", 0)
+	log := r.logOf(t, got, "main", "stdout F done\n")
 	a, b, c := strings.Index(log, "first"), strings.Index(log, "side"), strings.Index(log, "second")
 	if a < 0 || b < 0 || c < a {
 		t.Errorf("order: %s", log)
