@@ -4,7 +4,8 @@ GO        ?= go
 PREFIX    ?= /usr/local
 VERSION   := 0.1.0
 COMMIT    := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-LDFLAGS   := -s -w -X main.release=$(VERSION) -X main.commit=$(COMMIT)
+BUILT     := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo 1970-01-01T00:00:00Z)
+LDFLAGS   := -s -w -X main.release=$(VERSION) -X main.commit=$(COMMIT) -X main.built=$(BUILT)
 CANOPUS   := bin/canopus
 # Debian packages: what the build and a node need, and what only the tests need.
 BUILD_DEPS := gcc libc6-dev libseccomp-dev pkg-config

@@ -19,10 +19,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Set by the linker: see the Makefile.
+// What a build without the Makefile says of itself.
 const (
 	defaultRelease = "0.0.0"
 	defaultCommit  = "unknown"
+	defaultBuilt   = "1970-01-01T00:00:00Z"
 )
 
 func main() {

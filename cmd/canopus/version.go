@@ -12,12 +12,11 @@ import (
 // kubernetesVersion is the version of the API we serve: that of the k8s.io/* modules in go.mod.
 const kubernetesVersion = "1.37.2"
 
-// release and commit are set by the linker: see LDFLAGS in the Makefile.
-//
-//nolint:gochecknoglobals // the linker can set nothing else
+// release, commit and built (the commit's time) are set by the linker: see LDFLAGS in the Makefile.
 var (
 	release = defaultRelease
 	commit  = defaultCommit
+	built   = defaultBuilt
 )
 
 // serverVersion is what /version answers.
@@ -28,7 +27,7 @@ func serverVersion() version.Info {
 		GitVersion:   "v" + kubernetesVersion + "+canopus." + release,
 		GitCommit:    commit,
 		GitTreeState: "clean",
-		BuildDate:    "1970-01-01T00:00:00Z",
+		BuildDate:    built,
 		GoVersion:    runtime.Version(),
 		Compiler:     runtime.Compiler,
 		Platform:     runtime.GOOS + "/" + runtime.GOARCH,

@@ -1,7 +1,9 @@
 package lint
 
 import (
+	"bytes"
 	"go/ast"
+	"go/format"
 	"go/token"
 	"strings"
 	"testing"
@@ -255,6 +257,20 @@ func exportedReceiver(r *ast.FieldList) bool {
 			return x.IsExported()
 		default:
 			return false
+		}
+	}
+}
+
+func TestFormatted(t *testing.T) {
+	t.Parallel()
+	for _, f := range sources(t) {
+		formatted, err := format.Source(f.source)
+		if err != nil {
+			t.Errorf("%s: %v", f.path, err)
+			continue
+		}
+		if !bytes.Equal(formatted, f.source) {
+			t.Errorf("%s: run gofmt -w on it", f.path)
 		}
 	}
 }

@@ -14,10 +14,11 @@ import (
 
 // file is one parsed Go source file of the project.
 type file struct {
-	path  string // slash-separated, relative to the module root
-	fset  *token.FileSet
-	ast   *ast.File
-	lines int
+	path   string // slash-separated, relative to the module root
+	source []byte
+	fset   *token.FileSet
+	ast    *ast.File
+	lines  int
 }
 
 func (f *file) test() bool { return strings.HasSuffix(f.path, "_test.go") }
@@ -55,7 +56,7 @@ var tree = sync.OnceValues(func() ([]*file, error) {
 		if err != nil {
 			return err
 		}
-		out = append(out, &file{path: path, fset: set, ast: parsed, lines: strings.Count(string(src), "\n")})
+		out = append(out, &file{path: path, source: src, fset: set, ast: parsed, lines: strings.Count(string(src), "\n")})
 		return nil
 	})
 	return out, err
