@@ -113,6 +113,9 @@ func (n *Node) Run(ctx context.Context) error {
 			return fmt.Errorf("node agent: log directory: %w", err)
 		}
 	}
+	if err := shareMounts(n.cfg.Root); err != nil {
+		return err
+	}
 	if err := n.cgroups.EnsureRoot(); err != nil {
 		return err
 	}
