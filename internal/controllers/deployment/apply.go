@@ -32,16 +32,7 @@ func (c *Controller) apply(ctx context.Context, d *appsv1.Deployment, a actions)
 		}
 	}
 	if a.revision != "" {
-		marked := d.DeepCopy()
-		if marked.Annotations == nil {
-			marked.Annotations = map[string]string{}
-		}
-		marked.Annotations[revisionAnnotation] = a.revision
-		updated, err := c.Client.AppsV1().Deployments(d.Namespace).Update(ctx, marked, metav1.UpdateOptions{})
-		if err != nil {
-			return fmt.Errorf("note revision %s: %w", a.revision, err)
-		}
-		d = updated
+		return c.writeRevision(ctx, d, a)
 	}
 	return c.writeStatus(ctx, d, a.status)
 }
@@ -120,6 +111,21 @@ func (c *Controller) writeStatus(ctx context.Context, d *appsv1.Deployment, next
 	changed.Status = next
 	if _, err := c.Client.AppsV1().Deployments(d.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("write status: %w", err)
+	}
+	return nil
+}
+
+// writeRevision notes the revision together with the status: the status subresource lets annotations change without a new
+// generation, so that a fresh Deployment stays at generation 1.
+func (c *Controller) writeRevision(ctx context.Context, d *appsv1.Deployment, a actions) error {
+	marked := d.DeepCopy()
+	if marked.Annotations == nil {
+		marked.Annotations = map[string]string{}
+	}
+	marked.Annotations[revisionAnnotation], marked.Status = a.revision, a.status
+	_, err := c.Client.AppsV1().Deployments(d.Namespace).UpdateStatus(ctx, marked, metav1.UpdateOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("note revision %s: %w", a.revision, err)
 	}
 	return nil
 }
