@@ -54,7 +54,7 @@ the agent's own serving certificate and the cluster's authority, as ` + "`canopu
 	}, runAgent)
 }
 
-func runAgent(ctx context.Context, _ *cobra.Command, cfg *config) error {
+func runAgent(ctx context.Context, cmd *cobra.Command, cfg *config) error {
 	log, err := processLogger(cfg)
 	if err != nil {
 		return err
@@ -64,6 +64,12 @@ func runAgent(ctx context.Context, _ *cobra.Command, cfg *config) error {
 		return err
 	}
 	defer unlock()
+	if err := checkMachine(ctx, needs(cfg, false, true), log); err != nil {
+		return err
+	}
+	if err := remember(cmd, cfg); err != nil {
+		return err
+	}
 	access, err := client.FromKubeconfig(cfg.kubeconfig, "kubelet")
 	if err != nil {
 		return err

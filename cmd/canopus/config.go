@@ -45,14 +45,18 @@ type config struct {
 	maxPods          int
 }
 
-const defaultClusterCIDR = "10.244.0.0/16"
+const (
+	defaultClusterCIDR = "10.244.0.0/16"
+	defaultDataDir     = "/var/lib/canopus"
+	defaultKubeconfig  = "/etc/canopus/kubeconfig"
+)
 
 // commonFlags are the settings of every part.
 func (c *config) commonFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.file, "config", "/etc/canopus/config.yaml", "configuration file; need not exist")
-	f.StringVar(&c.dataDir, "data-dir", "/var/lib/canopus", "where all state is kept")
+	f.StringVar(&c.dataDir, "data-dir", defaultDataDir, "where all state is kept")
 	f.StringVar(&c.runDir, "run-dir", "/run/canopus", "sockets and pid files")
-	f.StringVar(&c.kubeconfig, "kubeconfig", "/etc/canopus/kubeconfig", "kubeconfig: written for the admin by a server, read by the other parts")
+	f.StringVar(&c.kubeconfig, "kubeconfig", defaultKubeconfig, "kubeconfig: written for the admin by a server, read by the other parts")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 }

@@ -61,7 +61,7 @@ environment as CANOPUS_ and its name in capitals with underscores.`,
 		SilenceErrors: true,
 	}
 	for _, make := range []func() *cobra.Command{
-		kubectlCommand, versionCommand,
+		upCommand, stopCommand, resetCommand, statusCommand, kubectlCommand, versionCommand,
 		serverCommand, agentCommand, apiserverCommand, controllersCommand, schedulerCommand, issueNodeCommand, unpackCommand,
 	} {
 		root.AddCommand(make())

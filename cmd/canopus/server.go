@@ -22,18 +22,11 @@ func serverCommand() *cobra.Command {
 		Example: `  canopus server
   canopus server --no-agent              control plane only
   canopus server --data-dir /srv/canopus --tls-san cluster.example.org`,
-	}, func(cfg *config, c *cobra.Command) {
-		cfg.networkFlags(c.Flags())
-		cfg.apiFlags(c.Flags())
-		cfg.agentFlags(c.Flags())
-		cfg.electionFlags(c.Flags(), false)
-		c.Flags().BoolVar(&cfg.noAgent, "no-agent", false, "do not run a node here")
-		c.Flags().BoolVar(&cfg.noWorkers, "no-workers", false, "do not run scheduler and controllers here")
-	}, runServer)
+	}, serverFlags, runServer)
 }
 
 // runServer is the whole of Canopus in one process, in the order in which it starts.
-func runServer(ctx context.Context, _ *cobra.Command, cfg *config) error {
+func runServer(ctx context.Context, cmd *cobra.Command, cfg *config) error {
 	log, err := processLogger(cfg)
 	if err != nil {
 		return err
@@ -43,6 +36,12 @@ func runServer(ctx context.Context, _ *cobra.Command, cfg *config) error {
 		return err
 	}
 	defer unlock()
+	if err := checkMachine(ctx, needs(cfg, true, !cfg.noAgent), log); err != nil {
+		return err
+	}
+	if err := remember(cmd, cfg); err != nil {
+		return err
+	}
 	cp, err := newControlPlane(ctx, cfg, log)
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func Check(w Want, f Facts) []Problem {
 	p.ports(w, f)
 	p.clock(w, f)
 	p.disk(w, f)
-	p.memory(f)
+	p.memory(w, f)
 	p.address(w)
 	if w.Node {
 		p.kernel(f)
@@ -114,10 +114,10 @@ func (p *problems) disk(w Want, f Facts) {
 	}
 }
 
-func (p *problems) memory(f Facts) {
+func (p *problems) memory(w Want, f Facts) {
 	switch {
 	case f.MemoryFree < leastMemory:
-		p.fatal(fmt.Sprintf("%d MiB of memory are available", f.MemoryFree/mib), "free some: 256 MiB at least, 512 MiB to be at ease")
+		p.unless(!w.First, fmt.Sprintf("%d MiB of memory are available", f.MemoryFree/mib), "free some: 256 MiB at least, 512 MiB to be at ease")
 	case f.MemoryFree < comfortable:
 		p.warn(fmt.Sprintf("%d MiB of memory are available", f.MemoryFree/mib), "512 MiB are needed to be at ease")
 	}
