@@ -18,6 +18,7 @@ const (
 	podGone    // a placed pod left, finished or asks for less
 	podPlaced  // a pod was placed, or a placed pod changed its labels
 	podChanged // the waiting pod itself changed
+	namespaceLabels
 )
 
 // nodeChange compares two states of a node; old is nil for a new one.

@@ -31,17 +31,18 @@ type placed struct {
 // cluster is the state rules read. Owned by one goroutine; changed between cycles only.
 // Invariant: a pod counts on at most one node, assumed or confirmed.
 type cluster struct {
-	nodes  map[string]*node
-	order  []*node // nodes with an object, zones interleaved; rebuilt when membership or zones change
-	stale  bool    // order needs rebuilding
-	placed map[types.UID]*placed
-	images map[string]int // image name → nodes that hold it
-	spread *spreadIndex
-	start  int // where the next pod begins to look, so that sampling goes round
+	nodes    map[string]*node
+	order    []*node // nodes with an object, zones interleaved; rebuilt when membership or zones change
+	stale    bool    // order needs rebuilding
+	placed   map[types.UID]*placed
+	images   map[string]int // image name → nodes that hold it
+	spread   *spreadIndex
+	affinity *affinityIndex
+	start    int // where the next pod begins to look, so that sampling goes round
 }
 
 func newCluster() *cluster {
-	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{}, spread: newSpreadIndex()}
+	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{}, spread: newSpreadIndex(), affinity: newAffinityIndex()}
 }
 
 func (c *cluster) node(name string) *node {
@@ -62,11 +63,18 @@ func (c *cluster) setNode(object *corev1.Node) change {
 		n.object = object // a heartbeat
 		return 0
 	}
+	relabeled := old == nil || changed&nodeLabels != 0
+	if relabeled {
+		c.affinity.addNode(n, -1)
+	}
 	c.spread.removeNode(n)
 	n.object = object
 	n.allocatable = toResources(object.Status.Allocatable)
 	c.setImages(n, object.Status.Images)
 	c.spread.addNode(n)
+	if relabeled {
+		c.affinity.addNode(n, 1)
+	}
 	if old == nil || zone(old) != zone(object) {
 		c.stale = true
 	}
@@ -80,7 +88,9 @@ func (c *cluster) removeNode(name string) {
 		return
 	}
 	c.spread.removeNode(n)
+	c.affinity.addNode(n, -1)
 	n.object = nil
+	c.affinity.addNode(n, 1)
 	c.setImages(n, nil)
 	c.stale = true
 	c.dropEmpty(n)
@@ -116,6 +126,7 @@ func (c *cluster) place(p *podInfo, nodeName string, assumed bool) {
 	c.placed[p.pod.UID] = &placed{info: p, node: n, assumed: assumed}
 	n.count(p, 1)
 	c.spread.addPod(n, p.pod, 1)
+	c.affinity.addPod(n, p, 1)
 }
 
 // remove uncounts a pod; it reports whether the pod was counted.
@@ -127,6 +138,7 @@ func (c *cluster) remove(uid types.UID) bool {
 	delete(c.placed, uid)
 	at.node.count(at.info, -1)
 	c.spread.addPod(at.node, at.info.pod, -1)
+	c.affinity.addPod(at.node, at.info, -1)
 	c.dropEmpty(at.node)
 	return true
 }

@@ -1,10 +1,7 @@
 package scheduler
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 )
 
 // decision is the outcome of one cycle for one pod: a node, or why none.
@@ -67,7 +64,7 @@ func filter(c *cluster, p *podInfo, o options, d *decision) []*node {
 		d.looked++
 		fits := true
 		for _, ch := range checks {
-			if why := ch.check(n); why != "" {
+			if why := ch.check(n); why.refuses() {
 				d.refused[why]++
 				d.rules[ch.rule] = true
 				fits = false
@@ -140,10 +137,5 @@ func (d decision) message() string {
 	if d.total == 0 {
 		return "no nodes available to schedule pods"
 	}
-	parts := make([]string, 0, len(d.refused))
-	for why, count := range d.refused {
-		parts = append(parts, fmt.Sprintf("%d %s", count, why))
-	}
-	slices.Sort(parts)
-	return fmt.Sprintf("0/%d nodes are available: %s.", d.total, strings.Join(parts, ", "))
+	return summary(d.total, d.refused)
 }

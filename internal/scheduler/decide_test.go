@@ -9,7 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 )
 
 // testNode has 4 CPUs, 8 GiB and room for 10 pods.
@@ -144,7 +146,9 @@ func TestHistories(t *testing.T) {
 			o := testOptions()
 			var live []*corev1.Pod
 			for step := range 300 {
-				switch r.IntN(10) {
+				switch r.IntN(11) {
+				case 10:
+					c.affinity.setNamespace([]string{"ns", "other"}[r.IntN(2)], []labels.Set{nil, {"team": "o"}, {"team": "t"}}[r.IntN(3)])
 				case 0, 1:
 					c.setNode(randomNode(r))
 				case 2:
@@ -159,7 +163,10 @@ func TestHistories(t *testing.T) {
 					pod := randomPod(r, step)
 					p := newPending(pod)
 					d := decide(c, p, o)
-					checkDecision(t, c, p, d)
+					if d.node != "" && !twinOf(c).fits(c.nodes[d.node].object, pod) {
+						t.Fatalf("pod %s was placed on %s, where it does not fit", p.key, d.node)
+					}
+					checkAgainstTwin(t, c, p, d)
 					if d.node != "" {
 						c.place(p, d.node, true)
 						live = append(live, pod)
@@ -193,42 +200,27 @@ func randomPod(r *rand.Rand, step int) *corev1.Pod {
 			when := []corev1.UnsatisfiableConstraintAction{corev1.DoNotSchedule, corev1.ScheduleAnyway}[r.IntN(2)]
 			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: int32(1 + r.IntN(2)), TopologyKey: "zone",
 				WhenUnsatisfiable: when, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}}
+			if r.IntN(3) == 0 && when == corev1.DoNotSchedule {
+				p.Spec.TopologySpreadConstraints[0].MinDomains = ptr.To(int32(1 + r.IntN(4)))
+			}
 		}
+		randomAffinity(r, p)
 	})
 }
 
-// fits is the slow, obvious twin of the resource, selector and taint filters.
-func fits(n *node, p *podInfo) bool {
-	var used int64
-	for _, q := range n.pods {
-		used += q.pod.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
+func randomAffinity(r *rand.Rand, p *corev1.Pod) {
+	if r.IntN(3) == 0 {
+		p.Namespace = "other"
 	}
-	if used+p.pod.Spec.Containers[0].Resources.Requests.Cpu().MilliValue() > n.object.Status.Allocatable.Cpu().MilliValue() || len(n.pods) >= 10 {
-		return false
-	}
-	for k, v := range p.pod.Spec.NodeSelector {
-		if n.object.Labels[k] != v {
-			return false
+	for range r.IntN(3) {
+		term := means(string(rune('a'+r.IntN(2))), []string{"zone", corev1.LabelHostname}[r.IntN(2)])
+		switch r.IntN(4) {
+		case 0:
+			term.Namespaces = []string{"other"}
+		case 1:
+			term.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "o"}}
 		}
-	}
-	return len(n.object.Spec.Taints) == 0
-}
-
-func checkDecision(t *testing.T, c *cluster, p *podInfo, d decision) {
-	t.Helper()
-	if d.node != "" {
-		if !fits(c.nodes[d.node], p) {
-			t.Fatalf("pod %s was placed on %s, where it does not fit", p.key, d.node)
-		}
-		return
-	}
-	if len(p.spread) > 0 {
-		return
-	}
-	for _, n := range c.candidates() {
-		if fits(n, p) {
-			t.Fatalf("pod %s was refused (%s) but fits on %s", p.key, d.message(), n.name)
-		}
+		[]func(*corev1.Pod){near(term), apart(term), wish(int32(1+r.IntN(3)), term), wish(-int32(1+r.IntN(3)), term)}[r.IntN(4)](p)
 	}
 }
 

@@ -92,21 +92,23 @@ func finished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-func (s *Scheduler) nodeHandler() cache.ResourceEventHandler {
+// handle makes an event handler that has changed run for objects that came or changed, and gone for those deleted, both by
+// the scheduling goroutine.
+func handle[T any](b *inbox, changed, gone func(*Scheduler, T)) cache.ResourceEventHandler {
 	send := func(o any) {
-		if n, ok := o.(*corev1.Node); ok {
-			s.inbox.send(func(s *Scheduler) { s.observeNode(n) })
+		if object, ok := o.(T); ok {
+			b.send(func(s *Scheduler) { changed(s, object) })
 		}
 	}
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc:    send,
 		UpdateFunc: func(_, now any) { send(now) },
 		DeleteFunc: func(o any) {
-			if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
-				o = gone.Obj
+			if last, ok := o.(cache.DeletedFinalStateUnknown); ok {
+				o = last.Obj
 			}
-			if n, ok := o.(*corev1.Node); ok {
-				s.inbox.send(func(s *Scheduler) { s.cluster.removeNode(n.Name) })
+			if object, ok := o.(T); ok {
+				b.send(func(s *Scheduler) { gone(s, object) })
 			}
 		},
 	}

@@ -5,11 +5,11 @@ import (
 )
 
 const (
-	unschedulable    reason = "node(s) were unschedulable"
-	wrongName        reason = "node(s) didn't match the requested node name"
-	untoleratedTaint reason = "node(s) had untolerated taint(s)"
-	affinityMismatch reason = "node(s) didn't match Pod's node affinity/selector"
-	portTaken        reason = "node(s) didn't have free ports for the requested pod ports"
+	unschedulable    = "node(s) were unschedulable"
+	wrongName        = "node(s) didn't match the requested node name"
+	untoleratedTaint = "node(s) had untolerated taint(s)"
+	affinityMismatch = "node(s) didn't match Pod's node affinity/selector"
+	portTaken        = "node(s) didn't have free ports for the requested pod ports"
 )
 
 // filterUnschedulable keeps pods off cordoned nodes, unless they tolerate the taint that cordoning stands for.
@@ -19,9 +19,9 @@ func filterUnschedulable(_ *cluster, p *podInfo) check {
 	}
 	return func(n *node) reason {
 		if n.object.Spec.Unschedulable {
-			return unschedulable
+			return final(unschedulable)
 		}
-		return ""
+		return reason{}
 	}
 }
 
@@ -32,9 +32,9 @@ func filterNodeName(_ *cluster, p *podInfo) check {
 	}
 	return func(n *node) reason {
 		if n.name != name {
-			return wrongName
+			return final(wrongName)
 		}
-		return ""
+		return reason{}
 	}
 }
 
@@ -75,9 +75,9 @@ func filterTaints(_ *cluster, p *podInfo) check {
 	tolerations := p.pod.Spec.Tolerations
 	return func(n *node) reason {
 		if len(n.object.Spec.Taints) > 0 && repels(n, tolerations) {
-			return untoleratedTaint
+			return final(untoleratedTaint)
 		}
-		return ""
+		return reason{}
 	}
 }
 
@@ -102,9 +102,9 @@ func filterAffinity(_ *cluster, p *podInfo) check {
 	return func(n *node) reason {
 		// An error is a term that does not parse: it matches nothing.
 		if ok, err := p.required.Match(n.object); !ok || err != nil {
-			return affinityMismatch
+			return final(affinityMismatch)
 		}
-		return ""
+		return reason{}
 	}
 }
 
@@ -123,11 +123,11 @@ func filterPorts(_ *cluster, p *podInfo) check {
 		for _, want := range p.ports {
 			for taken := range n.ports {
 				if want.clashes(taken) {
-					return portTaken
+					return passing(portTaken)
 				}
 			}
 		}
-		return ""
+		return reason{}
 	}
 }
 

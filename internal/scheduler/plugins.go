@@ -1,8 +1,5 @@
 package scheduler
 
-// reason is why a node is refused, in the words users know. The zero reason is no refusal.
-type reason string
-
 // check tells whether a node fits; scorer rates one. They are made once per pod and called once per node.
 type (
 	check  func(n *node) reason
@@ -34,6 +31,7 @@ func defaultRules() []rule {
 		{name: "NodePorts", filter: filterPorts, turns: nodeAdded | podGone},
 		{name: "NodeResourcesFit", filter: filterResources, turns: nodeAdded | nodeAllocatable | podGone, score: scoreLeastAllocated, weight: 1},
 		{name: "PodTopologySpread", filter: filterSpread, turns: nodeAdded | nodeLabels | nodeTaints | podGone | podPlaced, score: scoreSpread, normal: fewerIsBetter, weight: 2},
+		{name: "InterPodAffinity", filter: filterPodAffinity, turns: nodeAdded | nodeLabels | podGone | podPlaced | namespaceLabels, score: scorePodAffinity, normal: stretch, weight: 2},
 		{name: "NodeResourcesBalancedAllocation", score: scoreBalanced, weight: 1},
 		{name: "ImageLocality", score: scoreImages, weight: 1},
 	}

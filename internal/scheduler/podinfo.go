@@ -46,6 +46,7 @@ type podInfo struct {
 	asked     resources
 	compared  resources // asked, with defaults for what is missing; for scoring
 	ports     []hostPort
+	terms     podTerms
 	required  nodeaffinity.RequiredNodeAffinity
 	selects   bool // required is not empty
 	preferred *nodeaffinity.PreferredSchedulingTerms
@@ -58,6 +59,7 @@ func newPodInfo(pod *corev1.Pod) *podInfo {
 		key:      types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name},
 		priority: schedhelper.PodPriority(pod),
 		ports:    hostPorts(pod),
+		terms:    newPodTerms(pod),
 	}
 	p.asked, p.compared = podRequests(pod)
 	return p
@@ -83,17 +85,7 @@ func newPending(pod *corev1.Pod) *podInfo {
 }
 
 func newSpreadConstraint(pod *corev1.Pod, c corev1.TopologySpreadConstraint) spreadConstraint {
-	selector, err := metav1.LabelSelectorAsSelector(c.LabelSelector)
-	if err != nil {
-		selector = labels.Nothing()
-	}
-	for _, k := range c.MatchLabelKeys {
-		if v, ok := pod.Labels[k]; ok {
-			if r, err := labels.NewRequirement(k, "=", []string{v}); err == nil {
-				selector = selector.Add(*r)
-			}
-		}
-	}
+	selector := withLabelKeys(parseSelector(c.LabelSelector), metav1.LabelSelectorOpIn, c.MatchLabelKeys, pod.Labels)
 	out := spreadConstraint{TopologySpreadConstraint: c, selector: selector}
 	id := []string{pod.Namespace, c.TopologyKey, selector.String()}
 	if honors(c.NodeAffinityPolicy, corev1.NodeInclusionPolicyHonor) {

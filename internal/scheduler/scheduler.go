@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -83,7 +84,8 @@ func New(c Config) (*Scheduler, error) {
 		informer cache.SharedIndexInformer
 		handler  cache.ResourceEventHandler
 	}{
-		{c.Informers.Core().V1().Nodes().Informer(), s.nodeHandler()},
+		{c.Informers.Core().V1().Nodes().Informer(), handle(s.inbox, (*Scheduler).observeNode, (*Scheduler).forgetNode)},
+		{c.Informers.Core().V1().Namespaces().Informer(), handle(s.inbox, (*Scheduler).observeNamespace, (*Scheduler).forgetNamespace)},
 		{c.Informers.Core().V1().Pods().Informer(), s.podHandler()},
 	} {
 		registration, err := r.informer.AddEventHandler(r.handler)
@@ -212,4 +214,20 @@ func (s *Scheduler) observeNode(n *corev1.Node) {
 	if c := s.cluster.setNode(n); c != 0 {
 		s.queue.happened(c, s.Clock.Now())
 	}
+}
+
+func (s *Scheduler) forgetNode(n *corev1.Node) { s.cluster.removeNode(n.Name) }
+
+func (s *Scheduler) observeNamespace(n *corev1.Namespace) {
+	known := labels.Set(n.Labels)
+	if known == nil {
+		known = labels.Set{}
+	}
+	if s.cluster.affinity.setNamespace(n.Name, known) {
+		s.queue.happened(namespaceLabels, s.Clock.Now())
+	}
+}
+
+func (s *Scheduler) forgetNamespace(n *corev1.Namespace) {
+	s.cluster.affinity.setNamespace(n.Name, nil)
 }

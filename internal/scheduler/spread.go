@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	spreadSkew    reason = "node(s) didn't match pod topology spread constraints"
-	spreadNoLabel reason = "node(s) didn't match pod topology spread constraints (missing required label)"
+	spreadSkew    = "node(s) didn't match pod topology spread constraints"
+	spreadNoLabel = "node(s) didn't match pod topology spread constraints (missing required label)"
 )
 
 // maxSpreadCounts bounds how many different constraints are kept counted; the least recently used goes first.
@@ -189,13 +189,13 @@ func filterSpread(c *cluster, p *podInfo) check {
 		for _, b := range bounds {
 			value, ok := n.object.Labels[b.counts.topology]
 			if !ok {
-				return spreadNoLabel
+				return final(spreadNoLabel)
 			}
 			if d := b.counts.domains[value]; d != nil && d.pods > b.limit {
-				return spreadSkew
+				return passing(spreadSkew)
 			}
 		}
-		return ""
+		return reason{}
 	}
 }
 
