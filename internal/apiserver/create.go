@@ -141,10 +141,6 @@ func (s *Server) prepareCreate(w *write, obj kinds.Object) error {
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
-	w.ep.Kind.PrepareCreate(obj)
-	if w.ep.Kind.Generation {
-		obj.SetGeneration(1)
-	}
 	if base := obj.GetGenerateName(); obj.GetName() == "" && base != "" {
 		if len(base) > maxGenerated-randomLength {
 			base = base[:maxGenerated-randomLength]
@@ -153,5 +149,9 @@ func (s *Server) prepareCreate(w *write, obj kinds.Object) error {
 	}
 	obj.SetCreationTimestamp(metav1.NewTime(s.clock.Now().UTC().Truncate(1e9)))
 	obj.SetUID(uuid.NewUUID())
+	w.ep.Kind.PrepareCreate(obj) // last: a Job's labels and selector carry its name and UID
+	if w.ep.Kind.Generation {
+		obj.SetGeneration(1)
+	}
 	return nil
 }
