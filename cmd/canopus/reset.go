@@ -228,9 +228,7 @@ func (r *reset) left() ([]string, error) {
 		return nil, err
 	}
 	for _, m := range mounts {
-		if m != cfg.kubeletDir && m != cfg.dataDir && m != cfg.runDir {
-			left = append(left, "mount "+m)
-		}
+		left = append(left, "mount "+m)
 	}
 	groups, err := cli.Cgroups(cfg.cgroupRoot, r.pods)
 	if err != nil {
@@ -255,9 +253,15 @@ func (r *reset) left() ([]string, error) {
 		files = append(files, cfg.dataDir)
 	}
 	for _, f := range files {
-		if _, err := os.Lstat(f); err == nil {
+		if _, err := os.Lstat(f); err == nil && !emptyMount(f) {
 			left = append(left, f)
 		}
 	}
 	return left, nil
+}
+
+// emptyMount says whether a directory stays only because a file system is mounted on it.
+func emptyMount(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
 }

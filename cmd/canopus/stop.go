@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -85,28 +86,39 @@ func stopServer(ctx context.Context, out io.Writer, steps *ui.Steps, cfg *config
 		return false, err
 	}
 	defer found.close()
+	if len(found.all()) == 0 {
+		return false, nil
+	}
 	var killed []*cli.Process
-	// keep first: it passes the signal on, and does not start the server again.
-	for _, p := range []*cli.Process{found.keep, found.server, found.agent} {
-		if p == nil {
-			continue
-		}
-		stopped = true
-		err := steps.Do(fmt.Sprintf("stop %s (process %d)", p.Name, p.Pid), func(func(string)) error {
+	err = steps.Do("stop canopus ("+names(found.all())+")", func(func(string)) error {
+		// keep first: it passes the signal on, and does not start the server again.
+		for _, p := range []*cli.Process{found.keep, found.server, found.agent} {
+			if p == nil {
+				continue
+			}
 			was, err := endProcess(ctx, p, found)
+			if err != nil {
+				return err
+			}
 			if was {
 				killed = append(killed, p)
 			}
-			return err
-		})
-		if err != nil {
-			return stopped, err
 		}
-	}
+		return nil
+	})
 	for _, p := range killed {
 		fmt.Fprintf(out, "  %s (process %d) did not end within %s and was killed.\n", p.Name, p.Pid, stopPatience)
 	}
-	return stopped, nil
+	return true, err
+}
+
+// names writes processes as "server 12, keep 11".
+func names(list []*cli.Process) string {
+	words := make([]string, len(list))
+	for i, p := range list {
+		words[i] = fmt.Sprintf("%s %d", p.Name, p.Pid)
+	}
+	return strings.Join(words, ", ")
 }
 
 // endProcess ends p. keep ends only after its command, so it is that one which is killed when time is up.

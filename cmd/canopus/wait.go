@@ -275,6 +275,9 @@ func (u *up) close() {
 	fmt.Fprintf(u.out, "  kubeconfig  %s\n", u.cfg.kubeconfig)
 	fmt.Fprintf(u.out, "  log         %s\n", logFile(u.cfg))
 	fmt.Fprintln(u.out, "\nTry next:")
+	if u.cfg.dataDir != defaultDataDir { // kubectl's own flags leave no room for ours
+		self = "CANOPUS_DATA_DIR=" + u.cfg.dataDir + " " + self
+	}
 	for _, line := range u.suggestions() {
 		fmt.Fprintf(u.out, "  %s %s\n", self, line)
 	}
@@ -282,15 +285,12 @@ func (u *up) close() {
 
 // suggestions are three commands that work as they stand, for the cluster at hand.
 func (u *up) suggestions() []string {
-	where, kubectl := "", "kubectl"
-	if u.cfg.dataDir != defaultDataDir {
-		where = " --data-dir " + u.cfg.dataDir
-	}
+	kubectl := "kubectl"
 	if u.cfg.kubeconfig != defaultKubeconfig {
 		kubectl += " --kubeconfig " + u.cfg.kubeconfig
 	}
 	if u.demoAt != "" {
-		return []string{kubectl + " get pods -n demo -o wide", kubectl + " scale deployment web -n demo --replicas 5", "status" + where}
+		return []string{kubectl + " get pods -n demo -o wide", kubectl + " scale deployment web -n demo --replicas 5", "status"}
 	}
-	return []string{kubectl + " get nodes", kubectl + " create deployment web --image canopus.local/demo:1", "status" + where}
+	return []string{kubectl + " get nodes", kubectl + " create deployment web --image canopus.local/demo:1", "status"}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,31 +13,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountsBelow lists what is mounted at or below dirs, in the order in which it was mounted.
+// MountsBelow lists what is mounted below dirs, in the order in which it was mounted, and those dirs that are mounted on
+// themselves, as the node agent does to share mounts with containers. A dir that is the top of a file system is not listed:
+// somebody gave it to us.
 func MountsBelow(dirs ...string) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
-	defer f.Close()
-	var lines []string
-	for s := bufio.NewScanner(f); s.Scan(); {
-		lines = append(lines, s.Text())
-	}
-	return mountsBelow(lines, dirs), nil
+	return mountsBelow(string(data), dirs), nil
 }
 
-func mountsBelow(lines, dirs []string) []string {
+func mountsBelow(mountinfo string, dirs []string) []string {
 	escapes := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	var points []string
-	for _, line := range lines {
+	for line := range strings.Lines(mountinfo) {
 		fields := strings.Fields(line)
 		if len(fields) < 5 {
 			continue
 		}
-		point := escapes.Replace(fields[4])
+		root, point := escapes.Replace(fields[3]), escapes.Replace(fields[4])
 		for _, dir := range dirs {
-			if point == dir || strings.HasPrefix(point, strings.TrimSuffix(dir, "/")+"/") {
+			itself := point == dir && root != "/" && strings.HasSuffix(point, root)
+			if itself || strings.HasPrefix(point, strings.TrimSuffix(dir, "/")+"/") {
 				points = append(points, point)
 				break
 			}
@@ -47,17 +44,13 @@ func mountsBelow(lines, dirs []string) []string {
 	return points
 }
 
-// Unmount takes off everything mounted below dirs, last first. What is still open there goes when it is closed. A directory
-// that is itself a mount point stays: somebody gave it to us.
+// Unmount takes off everything that MountsBelow lists, last first. What is still open there goes when it is closed.
 func Unmount(dirs ...string) error {
 	points, err := MountsBelow(dirs...)
 	if err != nil {
 		return err
 	}
 	for _, p := range slices.Backward(points) {
-		if slices.Contains(dirs, p) {
-			continue
-		}
 		if err := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("unmount %s: %w", p, err)
 		}
