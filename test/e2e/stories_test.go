@@ -4,8 +4,44 @@ package e2e
 func together() []story {
 	return []story{
 		{"workload", workload},
+		{"names", names},
+		{"restart", restart},
+		{"replace", replace},
+		{"scale", scale},
+		{"rollout", rollout},
+		{"bad-image", badImage},
+		{"back-off", backOff},
+		{"liveness", liveness},
+		{"readiness", readiness},
+		{"init", initContainers},
+		{"termination", termination},
+		{"resources", resources},
+		{"logs", logs},
+		{"exec", execute},
+		{"copy", copyFiles},
+		{"port-forward", portForward},
+		{"get-watch", getWatch},
+		{"describe", describe},
+		{"explain", explain},
+		{"apply-twice", applyTwice},
+		{"server-side-apply", serverSideApply},
+		{"cascade-background", cascadeBackground},
+		{"cascade-foreground", cascadeForeground},
+		{"cascade-orphan", cascadeOrphan},
+		{"namespace-deletion", namespaceDeletion},
+		{"token", token},
+		{"access", access},
+		{"bad-input", badInput},
+		{"installed-kubectl", installedKubectl},
 	}
 }
 
 // alone are the stories that disturb others.
-func alone() []story { return nil }
+func alone() []story {
+	return []story{
+		{"kill-during-writes", killDuringWrites},
+		{"kill-under-load", killUnderLoad},
+		{"kill-during-rollout", killDuringRollout},
+		{"names-after-kill", namesAfterKill},
+	}
+}

@@ -26,10 +26,10 @@ func workload(t *testing.T, s *scenario) {
 
 	places := map[string]func() (string, error){
 		"cluster IP from a pod": func() (string, error) {
-			return s.shell(t, "shell", "wget -q -T 3 -O - http://"+clusterIP), nil
+			return s.shell(t, "shell", "timeout 5 wget -q -O - http://"+clusterIP), nil
 		},
 		"node port from a pod": func() (string, error) {
-			return s.shell(t, "shell", "wget -q -T 3 -O - http://"+s.Node.Address+":"+nodePort), nil
+			return s.shell(t, "shell", "timeout 5 wget -q -O - http://"+s.Node.Address+":"+nodePort), nil
 		},
 		"cluster IP from the node":       func() (string, error) { return s.Get(s.Node, clusterIP+":80") },
 		"other cluster IP from the node": func() (string, error) { return s.Get(s.Node, outsideIP+":80") },

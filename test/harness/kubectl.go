@@ -11,7 +11,7 @@ import (
 )
 
 // commandTime is how long one kubectl may take. What waits longer says so with a timeout of its own.
-const commandTime = 3 * time.Minute
+const commandTime = 90 * time.Second
 
 // InstalledKubectl is the machine's own kubectl, or "".
 func InstalledKubectl() string {

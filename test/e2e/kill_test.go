@@ -1,0 +1,231 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"canopus/test/harness"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// serves waits until the API server and the node do their work again.
+func (s *scenario) serves(t *testing.T) {
+	t.Helper()
+	harness.Until(t, patience, "the API server", func() error {
+		return s.Client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(t.Context()).Error()
+	})
+}
+
+// killDuringWrites: nothing that was acknowledged is lost, nothing is there twice or half, and watches and lists agree.
+func killDuringWrites(t *testing.T, s *scenario) {
+	const writers, kills = 4, 3
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var mu sync.Mutex
+	acknowledged := map[string]string{} // name → value
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				name := fmt.Sprintf("w%d-%d", w, i)
+				if s.write(ctx, name, "created") {
+					mu.Lock()
+					acknowledged[name] = "created"
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	count := func() int { mu.Lock(); defer mu.Unlock(); return len(acknowledged) }
+	for range kills {
+		before := count()
+		harness.Until(t, patience, "a hundred more acknowledged writes", func() error {
+			if n := count() - before; n < 100 {
+				return fmt.Errorf("%d so far", n)
+			}
+			return nil
+		})
+		s.Server().Kill(t)
+		s.serves(t)
+	}
+	stop()
+	wg.Wait()
+	list, err := s.Client.CoreV1().ConfigMaps(s.ns).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]string{}
+	for _, c := range list.Items {
+		there[c.Name] = c.Data["value"]
+	}
+	for name, value := range acknowledged {
+		if there[name] != value {
+			t.Errorf("%s was acknowledged as %q and is now %q", name, value, there[name])
+		}
+	}
+	t.Logf("%d writes acknowledged across %d kills, %d objects there", len(acknowledged), kills, len(there))
+}
+
+// write creates a ConfigMap and reports whether the server said that it is stored.
+func (s *scenario) write(ctx context.Context, name, value string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := s.Client.CoreV1().ConfigMaps(s.ns).Create(ctx, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"value": value},
+	}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		harness.Pause(ctx, 10*time.Millisecond)
+	}
+	return err == nil
+}
+
+// counted parses what counter.yaml prints.
+var counted = regexp.MustCompile(`(?m)^line (\d+) (\d+)$`)
+
+// killUnderLoad: pods and requests do not notice that Canopus dies and comes again.
+func killUnderLoad(t *testing.T, s *scenario) {
+	s.apply(t, "counter.yaml")
+	s.apply(t, "rollout.yaml")
+	s.k(t, "wait", "pod/counter", "--for=condition=Ready", "--timeout=60s")
+	s.k(t, "rollout", "status", "deployment/app", "--timeout=60s")
+	before := append(s.pods(t, ""), s.pods(t, "app=app")...)
+	l := s.request(t, "app")
+	for _, p := range s.Processes {
+		p.Kill(t)
+		s.serves(t)
+	}
+	// The node says again how it and its pods are.
+	began := time.Now()
+	harness.Until(t, patience, "the node's heartbeat", func() error {
+		lease, err := s.Client.CoordinationV1().Leases("kube-node-lease").Get(t.Context(), harness.NodeName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if lease.Spec.RenewTime == nil || lease.Spec.RenewTime.Time.Before(began) {
+			return fmt.Errorf("last one %v", lease.Spec.RenewTime)
+		}
+		return nil
+	})
+	s.apply(t, "shell.yaml")
+	s.k(t, "wait", "pod/shell", "--for=condition=Ready", "--timeout=60s")
+	for _, old := range before {
+		now := s.pod(t, old.Name)
+		if now.UID != old.UID || !ready(now) || containerRestarts(now) != 0 ||
+			now.Status.ContainerStatuses[0].ContainerID != old.Status.ContainerStatuses[0].ContainerID {
+			t.Errorf("%s was interrupted: it was %+v, it is %+v", old.Name, old.Status.ContainerStatuses, now.Status.ContainerStatuses)
+		}
+	}
+	l.end(t)
+	s.unbroken(t, "counter")
+}
+
+// unbroken checks that a counter's log misses no number and no second.
+func (s *scenario) unbroken(t *testing.T, pod string) {
+	t.Helper()
+	out := s.k(t, "logs", pod)
+	lines := counted.FindAllStringSubmatch(out, -1)
+	var lastSecond int
+	for i, m := range lines {
+		number, err := strconv.Atoi(m[1])
+		if err != nil || number != i+1 {
+			t.Fatalf("line %d has number %s", i+1, m[1])
+		}
+		second, err := strconv.Atoi(m[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lastSecond != 0 && second-lastSecond > 2 {
+			t.Errorf("nothing was printed for %d s before line %d", second-lastSecond, number)
+		}
+		lastSecond = second
+	}
+	if len(lines) < 10 {
+		t.Errorf("only %d lines: %q", len(lines), out)
+	}
+}
+
+// killDuringRollout: a rollout that was under way is finished by those who come after.
+func killDuringRollout(t *testing.T, s *scenario) {
+	s.apply(t, "rollout.yaml", "progressDeadlineSeconds: 6", "progressDeadlineSeconds: 120")
+	s.k(t, "rollout", "status", "deployment/app", "--timeout=60s")
+	l := s.request(t, "app")
+	s.k(t, "set", "env", "deployment/app", "MESSAGE=second")
+	harness.Until(t, patience, "a first answer of the new version", func() error {
+		if l.soFar("second") == 0 {
+			return fmt.Errorf("%d answers of the old", l.soFar("first"))
+		}
+		return nil
+	})
+	for _, p := range s.Processes {
+		p.Kill(t)
+	}
+	s.serves(t)
+	s.k(t, "rollout", "status", "deployment/app", "--timeout=80s")
+	var old int
+	harness.Until(t, patience, "answers of the new version only", func() error {
+		if n := l.soFar("first"); n != old {
+			old = n
+			return fmt.Errorf("still answers of the old one")
+		}
+		if l.soFar("second") < 50 {
+			return fmt.Errorf("%d answers", l.soFar("second"))
+		}
+		return nil
+	})
+	l.end(t)
+}
+
+// namesAfterKill: a lookup that is asked while Canopus is away is answered within a second of the kill.
+func namesAfterKill(t *testing.T, s *scenario) {
+	s.apply(t, "shell.yaml")
+	s.k(t, "wait", "pod/shell", "--for=condition=Ready", "--timeout=60s")
+	harness.Until(t, patience, "name resolution", func() error {
+		_, err := s.lookup(t, "shell", "kubernetes.default.svc.cluster.local")
+		return err
+	})
+	// One lookup after the other in the pod, each with the time it was answered. kubectl exec runs through what is killed, so
+	// the loop writes to a file.
+	s.shell(t, "shell", `(i=0; while [ $i -lt 100000 ]; do i=$((i+1)); b=$(date +%s%N | cut -c1-13); nslookup -type=a kubernetes.default.svc.cluster.local >/dev/null 2>&1 && ok=ok || ok=failed; `+
+		`e=$(date +%s%N | cut -c1-13); echo "$ok $b $((e-b))" >> /tmp/lookups; usleep 20000; done) >/dev/null 2>&1 &`)
+	for range 3 {
+		s.Agent().Kill(t)
+		s.serves(t)
+		harness.Until(t, patience, "exec into the pod", func() error {
+			if r := s.Try(t, "", s.args([]string{"exec", "shell", "--", "true"})...); r.Code != 0 {
+				return fmt.Errorf("%v", r)
+			}
+			return nil
+		})
+	}
+	out := s.shell(t, "shell", "cat /tmp/lookups")
+	var slowest, n int
+	for line := range strings.Lines(out) {
+		var result string
+		var at int64
+		var took int
+		if _, err := fmt.Sscan(line, &result, &at, &took); err != nil {
+			t.Fatalf("line %q: %v", line, err)
+		}
+		n++
+		slowest = max(slowest, took)
+		if result != "ok" {
+			t.Errorf("a lookup failed after %d ms", took)
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d lookups were made", n)
+	}
+	if slowest > 2500 { // a second to come back, and the resolver's own retry at busy times
+		t.Errorf("a lookup took %d ms", slowest)
+	}
+	t.Logf("%d lookups across 3 kills, the slowest took %d ms", n, slowest)
+}
