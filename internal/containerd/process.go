@@ -77,11 +77,25 @@ func open(r record) (*daemon, error) {
 		return nil, err
 	}
 	// Read after the handle was taken: if the pid was used again in between, this shows it.
-	if started, err := startTime(r.Pid); err != nil || started != r.Started {
+	if started, err := startTime(r.Pid); err != nil || started != r.Started || d.ended() {
 		d.close()
 		return nil, nil
 	}
 	return d, nil
+}
+
+// ended says whether the process has ended, even if nobody has collected its exit status yet.
+func (d *daemon) ended() bool {
+	raw, err := d.file.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ended := false
+	err = raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		ended = err == nil && n > 0
+	})
+	return err != nil || ended
 }
 
 func hold(pid int) (*daemon, error) {
