@@ -74,6 +74,9 @@ func (o *Owners) Create(obj kinds.Object, manager string) error {
 	if !ok {
 		return fmt.Errorf("%s has no metadata", o.gvk)
 	}
+	if o.fastCreate(live, obj, manager) {
+		return nil
+	}
 	return o.slowUpdate(live, obj, manager)
 }
 

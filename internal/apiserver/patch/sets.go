@@ -43,3 +43,12 @@ func (c *setCache) parse(f *metav1.FieldsV1) (*fieldpath.Set, error) {
 	c.sets[string(raw)] = set
 	return set, nil
 }
+
+// format returns the set's JSON.
+func (c *setCache) format(set *fieldpath.Set) (*metav1.FieldsV1, error) {
+	raw, err := set.ToJSON()
+	if err != nil {
+		return nil, fmt.Errorf("write a set of fields: %w", err)
+	}
+	return metav1.NewFieldsV1(string(raw)), nil
+}
