@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -178,4 +179,18 @@ func plain(v any) string {
 		parts[i] = fmt.Sprint(e)
 	}
 	return strings.Join(parts, ",")
+}
+
+// checkNetworks returns everything that is wrong with the addresses of the cluster.
+func (c *config) checkNetworks() error {
+	var errs []error
+	for _, n := range []struct{ name, value string }{{"cluster-cidr", c.clusterCIDR}, {"service-cidr", c.serviceCIDR}} {
+		if _, err := netip.ParsePrefix(n.value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", n.name, err))
+		}
+	}
+	if _, err := netip.ParseAddr(c.clusterDNS); err != nil {
+		errs = append(errs, fmt.Errorf("cluster-dns: %w", err))
+	}
+	return errors.Join(errs...)
 }

@@ -63,6 +63,9 @@ func (u *up) run(ctx context.Context, cmd *cobra.Command, cfg *config) error {
 	}
 	u.cfg, u.out = cfg, cmd.OutOrStdout()
 	u.steps = ui.NewSteps(u.out)
+	if err := cfg.checkNetworks(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, u.timeout)
 	defer cancel()
 	found, err := findProcesses(cfg)
@@ -241,7 +244,10 @@ func (w *crashWatch) look() error {
 	select {
 	case err := <-w.keep:
 		w.keep <- err
-		return errors.Join(errors.New("canopus ended right after its start"), err)
+		if err == nil {
+			return errors.New("canopus was stopped while it started")
+		}
+		return fmt.Errorf("canopus ended right after its start: %w", err)
 	default:
 	}
 	ended := 0

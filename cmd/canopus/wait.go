@@ -174,7 +174,11 @@ func askDNS(ctx context.Context, cfg *config) error {
 	}}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_, err := resolver.LookupHost(ctx, "kubernetes.default.svc."+cfg.clusterDomain+".")
+	name := "kubernetes.default.svc." + cfg.clusterDomain + "."
+	_, err := resolver.LookupHost(ctx, name)
+	if cause, ok := errors.AsType[*net.DNSError](err); ok { // its own text names the machine's resolver
+		return fmt.Errorf("%s, asked for %s: %s", cfg.clusterDNS, name, cause.Err)
+	}
 	return err
 }
 

@@ -128,6 +128,20 @@ func Judge(r *Report, c Context) []Trouble {
 			add("the API server is not ready: "+strings.Join(r.API.Failing, ", "), "this passes within seconds of a start; if it does not, look at "+c.Log)
 		}
 	}
+	if r.API == nil || r.API.Error == "" { // else the rest follows from that
+		out = append(out, judgeParts(r, c)...)
+	}
+	out = append(out, judgeCertificates(r, c)...)
+	if r.Data.Free < max(diskMargin, 2*c.Reserve) {
+		add(fmt.Sprintf("%s has %d MiB of free space", r.Data.Dir, r.Data.Free>>20), fmt.Sprintf("free some: writes are refused below %d MiB", c.Reserve>>20))
+	}
+	return out
+}
+
+// judgeParts looks at what works on behalf of the API.
+func judgeParts(r *Report, c Context) []Trouble {
+	var out []Trouble
+	add := func(what, do string) { out = append(out, Trouble{what, do}) }
 	if r.Runtime != nil && !r.Runtime.Running {
 		add("containerd does not run", "it is started again within seconds; if it is not, look at containerd.log beside "+c.Log)
 	}
@@ -139,10 +153,6 @@ func Judge(r *Report, c Context) []Trouble {
 	}
 	if n := len(r.PodsNotReady); n > 0 {
 		add(fmt.Sprintf("%d pods are not ready: %s", n, some(r.PodsNotReady)), "`canopus kubectl describe pod -n NAMESPACE NAME` tells why")
-	}
-	out = append(out, judgeCertificates(r, c)...)
-	if r.Data.Free < max(diskMargin, 2*c.Reserve) {
-		add(fmt.Sprintf("%s has %d MiB of free space", r.Data.Dir, r.Data.Free>>20), fmt.Sprintf("free some: writes are refused below %d MiB", c.Reserve>>20))
 	}
 	return out
 }

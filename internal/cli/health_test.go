@@ -30,7 +30,7 @@ func TestJudge(t *testing.T) {
 		"healthy":        {func(*Report) {}, nil},
 		"not running":    {func(r *Report) { *r = Report{Runtime: &RuntimeReport{}} }, []string{"canopus does not run"}},
 		"crash loop":     {func(r *Report) { r.Processes = r.Processes[1:]; r.API = nil }, []string{"the server ends as soon as it is started"}},
-		"API silent":     {func(r *Report) { r.API = &APIReport{Error: "refused"}; r.Nodes = nil }, []string{"the API server does not answer: refused"}},
+		"API silent":     {func(r *Report) { r.API = &APIReport{Error: "refused"}; r.Nodes, r.Runtime.Running = nil, false }, []string{"the API server does not answer: refused"}},
 		"API not ready":  {func(r *Report) { r.API = &APIReport{Failing: []string{"etcd"}} }, []string{"the API server is not ready: etcd"}},
 		"no containerd":  {func(r *Report) { r.Runtime.Running = false }, []string{"containerd does not run"}},
 		"no node":        {func(r *Report) { r.Nodes = nil }, []string{"this machine has not registered"}},
