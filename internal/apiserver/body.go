@@ -1,12 +1,14 @@
 package apiserver
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"canopus/internal/apiserver/patch"
 	"canopus/internal/kinds"
@@ -27,21 +29,33 @@ func (rq *request) readBody() ([]byte, error) {
 	if rq.Body == nil || rq.Body == http.NoBody {
 		return nil, nil
 	}
+	// A body may come slower than its request may last. Reading knows nothing of contexts, so the connection is told.
+	defer context.AfterFunc(rq.Context(), func() {
+		_ = http.NewResponseController(rq.w).SetReadDeadline(time.Unix(1, 0)) // in process there is no connection
+	})()
 	if n := rq.ContentLength; n > 0 {
 		buf := make([]byte, n)
 		if _, err := io.ReadFull(rq.Body, buf); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("the body ended early or could not be read: %v", err))
+			return nil, rq.bodyError("the body ended early or could not be read", err)
 		}
 		return buf, nil
 	}
 	buf, err := io.ReadAll(io.LimitReader(rq.Body, maxBody+1))
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body could not be read: %v", err))
+		return nil, rq.bodyError("the body could not be read", err)
 	}
 	if len(buf) > maxBody {
 		return nil, bodyTooLarge()
 	}
 	return buf, nil
+}
+
+// bodyError blames the time for a body that was cut when the request's was over, and else the body.
+func (rq *request) bodyError(text string, err error) error {
+	if over := rq.Context().Err(); over != nil {
+		return over
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("%s: %v", text, err))
 }
 
 func bodyTooLarge() error { return errTooLarge(fmt.Sprintf("limit is %d", maxBody)) }

@@ -168,7 +168,7 @@ func (s *Server) podLog(rq *request, ep *endpoint) error {
 		return err
 	}
 	if pod.Spec.NodeName == "" {
-		rq.writeBody(http.StatusOK, "text/plain")
+		rq.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
 	query := url.Values{}
@@ -219,7 +219,7 @@ func (s *Server) podStream(action string) handler {
 		}
 		query := url.Values{}
 		for _, o := range [][2]string{{"stdin", "input"}, {"stdout", "output"}, {"stderr", "error"}, {"tty", "tty"}} {
-			if isTrue(rq.query.Get(o[0])) {
+			if rq.flag(o[0]) {
 				query.Set(o[1], "1")
 			}
 		}

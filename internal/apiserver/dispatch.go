@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // refineVerb looks at the parameters that make a list a watch, and at a selector of one name, which stands for that name
@@ -15,7 +16,7 @@ func (rq *request) refineVerb() {
 	if !rt.resource || rq.Method != http.MethodGet && rq.Method != http.MethodHead {
 		return
 	}
-	if rt.verb == "list" && isTrue(rq.query.Get("watch")) || rt.verb == "get" && rt.subresource == "" && isTrue(rq.query.Get("watch")) {
+	if rt.verb == "list" && rq.flag("watch") {
 		rt.verb = "watch"
 	}
 	if rt.name != "" || rt.verb != "list" && rt.verb != "watch" {
@@ -34,7 +35,14 @@ func (rq *request) refineVerb() {
 	}
 }
 
-func isTrue(v string) bool { return v == "true" || v == "1" }
+// flag reads a parameter that is on unless it says otherwise: "?watch" is a watch, and so is "?watch=True".
+func (rq *request) flag(name string) bool {
+	values, ok := rq.query[name]
+	if !ok || len(values) == 0 {
+		return false
+	}
+	return values[0] != "0" && !strings.EqualFold(values[0], "false")
+}
 
 // validSegment says whether a name can be part of a path.
 func validSegment(name string) bool {
@@ -49,6 +57,9 @@ func (s *Server) serve(rq *request) error {
 	rt := &rq.route
 	ep := s.served.Load().paths[pathKey{rt.group, rt.version, rt.plural}]
 	if ep == nil {
+		if s.served.Load().groups[schema.GroupVersion{Group: rt.group, Version: rt.version}] {
+			return errNoResource()
+		}
 		return errNoPage()
 	}
 	if rt.subresource != "" {
@@ -94,7 +105,7 @@ func (rq *request) checkScope(ep *endpoint) error {
 	namespaced := rt.namespace != "" && !(rt.plural == "namespaces" && rt.group == "")
 	if !ep.Kind.Namespaced {
 		if namespaced {
-			return errNoPage()
+			return errNoResource()
 		}
 		if rt.verb == "create" && rt.name != "" {
 			return errMethod()
@@ -110,7 +121,7 @@ func (rq *request) checkScope(ep *endpoint) error {
 		case rt.name == "":
 			return errMethod()
 		}
-		return errNoPage()
+		return errNoResource()
 	}
 	if rt.verb == "create" && rt.name != "" {
 		return errMethod()
@@ -131,7 +142,7 @@ func (s *Server) serveSubresource(rq *request, ep *endpoint) error {
 	rt := &rq.route
 	sub := ep.Kind.Subresource(rt.subresource)
 	if sub == nil {
-		return errNoPage()
+		return errNoResource()
 	}
 	if err := rq.checkParent(ep); err != nil {
 		return err
@@ -140,7 +151,7 @@ func (s *Server) serveSubresource(rq *request, ep *endpoint) error {
 		return h(rq, ep)
 	}
 	if rt.tail != "" && rt.tail != "/" {
-		return errNoPage()
+		return errNoResource()
 	}
 	if len(sub.Verbs) > 0 && !slices.Contains(sub.Verbs, rt.verb) {
 		return errMethod()
@@ -167,7 +178,7 @@ func (rq *request) checkParent(ep *endpoint) error {
 	rt := &rq.route
 	namespaced := rt.namespace != "" && !(rt.plural == "namespaces" && rt.group == "")
 	if rt.name == "" || namespaced != ep.Kind.Namespaced {
-		return errNoPage()
+		return errNoResource()
 	}
 	return nil
 }

@@ -105,6 +105,15 @@ func (e plainError) write(w http.ResponseWriter) {
 // errNoPage answers paths that nobody serves.
 func errNoPage() error { return plainError{http.StatusNotFound, "404 page not found"} }
 
+// errNoResource answers paths below a served group-version that name nothing in it.
+func errNoResource() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound,
+		Message: "the server could not find the requested resource",
+		Details: &metav1.StatusDetails{},
+	}}
+}
+
 func errMethod() error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed,

@@ -59,7 +59,7 @@ func (rq *request) listOptions(ep *endpoint) (*metav1.ListOptions, store.Selecto
 	if o.LabelSelector != "" {
 		ls, err := labels.Parse(o.LabelSelector)
 		if err != nil {
-			return nil, sel, apierrors.NewBadRequest(fmt.Sprintf("unable to parse requirement: %v", err))
+			return nil, sel, apierrors.NewBadRequest(err.Error())
 		}
 		sel.Labels = ls
 	}
@@ -80,9 +80,8 @@ func (rq *request) fieldSelector(ep *endpoint, text string) (fields.Selector, er
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
 		for _, r := range fs.Requirements() {
-			if r.Field != "metadata.name" && ep.Kind.Fields[r.Field] == nil && (r.Field != "metadata.namespace" || !ep.Kind.Namespaced) {
-				return nil, apierrors.NewBadRequest(fmt.Sprintf("Unable to find %q that match label selector %q, field selector %q: field label not supported: %s",
-					ep.gvr, rq.query.Get("labelSelector"), text, r.Field))
+			if !ep.selectable(r.Field) {
+				return nil, apierrors.NewBadRequest(ep.notSelectable(r.Field))
 			}
 		}
 		sel = fs
@@ -98,6 +97,19 @@ func (rq *request) fieldSelector(ep *endpoint, text string) (fields.Selector, er
 		return sel, nil
 	}
 	return fields.AndSelectors(sel, byName), nil
+}
+
+// selectable says whether a field selector may name a field of the kind.
+func (ep *endpoint) selectable(name string) bool {
+	return name == "metadata.name" || name == "metadata.namespace" && ep.Kind.Namespaced || ep.Kind.Fields[name] != nil
+}
+
+// notSelectable says that it may not, in the words of kinds with and without fields of their own.
+func (ep *endpoint) notSelectable(name string) string {
+	if len(ep.Kind.Fields) == 0 {
+		return fmt.Sprintf("%q is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", name)
+	}
+	return "field label not supported: " + name
 }
 
 // readOptions turns the resourceVersion rules of a list into the store's terms.

@@ -270,7 +270,7 @@ func TestRefusals(t *testing.T) {
 		{"odd list version", "GET", inNS + "?resourceVersion=x", "", "", 400, metav1.StatusReasonBadRequest, ""},
 		{"future version", "GET", inNS + "?resourceVersion=99999999", "", "", 504, metav1.StatusReasonTimeout, "Too large resource version"},
 		{"label selector", "GET", inNS + "?labelSelector=a%3D%3D%3Db", "", "", 400, metav1.StatusReasonBadRequest, ""},
-		{"field selector", "GET", inNS + "?fieldSelector=spec.x%3Db", "", "", 400, metav1.StatusReasonBadRequest, "field label not supported: spec.x"},
+		{"field selector", "GET", inNS + "?fieldSelector=spec.x%3Db", "", "", 400, metav1.StatusReasonBadRequest, `"spec.x" is not a known field selector`},
 		{"timeout", "GET", inNS + "?timeout=soon", "", "", 400, metav1.StatusReasonBadRequest, "timeout"},
 		{"delete options", "DELETE", inNS + "/there", jsonType, `{"kind":"Pod"}`, 400, metav1.StatusReasonBadRequest, ""},
 		{"delete precondition", "DELETE", inNS + "/there", jsonType, `{"preconditions":{"uid":"u"}}`, 409, metav1.StatusReasonConflict, "Precondition failed"},
@@ -287,7 +287,7 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	if resp, text := send(t, s, "GET", "/api/v1/namespaces/n/nonsense", "", ""); resp.StatusCode != 404 || text != "404 page not found\n" {
+	if resp, text := send(t, s, "GET", "/apis/nonsense/v1/namespaces/n/nonsense", "", ""); resp.StatusCode != 404 || text != "404 page not found\n" {
 		t.Errorf("unknown resource: %d %q", resp.StatusCode, text)
 	}
 	if resp, text := send(t, s, "GET", inNS+"/there", "", "", "Accept", "text/csv"); resp.StatusCode != 406 {

@@ -81,7 +81,7 @@ func (rq *request) updateOptions() (*metav1.UpdateOptions, error) {
 func checkName(rq *request, obj kinds.Object, w *write) error {
 	switch name := obj.GetName(); {
 	case name == "":
-		return apierrors.NewBadRequest("the name of the object (based on URL) was undeterminable: name must be provided")
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", w.name))
 	case name != w.name:
 		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", name, w.name))
 	}

@@ -47,6 +47,7 @@ type write struct {
 	admitted  bool                  // admission has seen the request in another form
 	upsert    bool                  // what is absent is created
 	generated bool                  // the name came from generateName
+	taken     int                   // how many names that generateName led to were taken
 
 	// next returns the object as the request wants it: fresh, in the hub version, defaulted, its managers recorded.
 	// old is nil if there is none yet; it is shared and stays as it is.
@@ -63,6 +64,9 @@ type written struct {
 
 // errStale says that a write named another resourceVersion than the state it found.
 var errStale = errors.New("the object has been modified; please apply your changes to the latest version and try again")
+
+// maxTaken bounds how many names are made up for one object.
+const maxTaken = 8
 
 // maxRuns bounds how often a write is run again because others write the same object.
 const maxRuns = 64
@@ -118,8 +122,15 @@ func (w *write) current(ctx context.Context, m store.Match) (*store.Entry, error
 // made up here, in which case it tries another.
 func (w *write) afterConflict(ctx context.Context, c *store.Conflict) (*store.Entry, error) {
 	if w.name == "" {
-		if c.Change == 0 && !w.generated {
-			return nil, apierrors.NewAlreadyExists(w.ep.gr, lastSegment(c.Key))
+		if c.Change != 0 {
+			return nil, ctx.Err()
+		}
+		name := lastSegment(c.Key)
+		if !w.generated {
+			return nil, apierrors.NewAlreadyExists(w.ep.gr, name)
+		}
+		if w.taken++; w.taken >= maxTaken {
+			return nil, apierrors.NewGenerateNameConflict(w.ep.gr, name, 1)
 		}
 		return nil, ctx.Err()
 	}

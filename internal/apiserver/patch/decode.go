@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -142,7 +143,14 @@ func decodeJSON(data []byte, into runtime.Object, v Validation) (strict []error,
 func texts(errs []error) []string {
 	out := make([]string, 0, len(errs))
 	for _, err := range errs {
-		out = append(out, err.Error())
+		text, isYAML := strings.CutPrefix(err.Error(), "yaml: ")
+		if !isYAML {
+			out = append(out, text)
+			continue
+		}
+		for line := range strings.SplitSeq(text, "\n") { // a warning is one line of a header
+			out = append(out, strings.TrimSpace(line))
+		}
 	}
 	return out
 }

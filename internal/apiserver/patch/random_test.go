@@ -86,4 +86,3 @@ func sameManagersBut(t *testing.T, seed int64, slow, quick kinds.Object) {
 		t.Fatalf("seed %d: %s", seed, diff)
 	}
 }
-
