@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -79,18 +80,21 @@ func remember(cmd *cobra.Command, cfg *config) error {
 	return cli.WriteSettings(cfg.dataDir, cmd.Name(), flags)
 }
 
-// arguments writes the flags that were given on the command line the way they are to be given to another command that has them.
-// Paths are made absolute: the other command runs elsewhere.
+// arguments writes the flags that were given, on the command line or in the environment, the way they are to be given to
+// another command that has them. Paths are made absolute: the other command runs elsewhere.
 func arguments(f *pflag.FlagSet, known *pflag.FlagSet) ([]string, error) {
 	var args []string
 	var failed error
-	f.Visit(func(flag *pflag.Flag) {
-		if known.Lookup(flag.Name) == nil {
+	f.VisitAll(func(flag *pflag.Flag) {
+		value, given := os.LookupEnv(envName(flag.Name))
+		if known.Lookup(flag.Name) == nil || !flag.Changed && (!given || value == "") {
 			return
 		}
-		value := flag.Value.String()
-		if list, ok := flag.Value.(pflag.SliceValue); ok {
-			value = strings.Join(list.GetSlice(), ",")
+		if flag.Changed {
+			value = flag.Value.String()
+			if list, ok := flag.Value.(pflag.SliceValue); ok {
+				value = strings.Join(list.GetSlice(), ",")
+			}
 		}
 		if strings.HasSuffix(flag.Name, "-dir") || flag.Name == "config" || flag.Name == "kubeconfig" {
 			absolute, err := filepath.Abs(value)

@@ -53,18 +53,8 @@ type Cluster struct {
 func Start(t *testing.T, topology Topology) *Cluster {
 	t.Helper()
 	Require(t)
-	c := &Cluster{Topology: topology, binary: filepath.Join(filesDir(runName()), "canopus")}
-	if _, err := os.Stat(c.binary); err != nil { // one copy per run: a build in between must not change it
-		if err := os.MkdirAll(filepath.Dir(c.binary), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := copyFile(c.binary, Binary(), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c.tool = []string{c.binary, "kubectl"}
+	c := newCluster(t, topology)
 	began := time.Now()
-	t.Cleanup(func() { c.end(t) })
 	switch topology {
 	case OneProcess:
 		c.startOne(t)
@@ -76,6 +66,36 @@ func Start(t *testing.T, topology Topology) *Cluster {
 	c.connectClient(t)
 	c.awaitNode(t)
 	t.Logf("node Ready %.1f s after the first process was started", time.Since(began).Seconds())
+	return c
+}
+
+// newCluster makes a cluster without machines.
+func newCluster(t *testing.T, topology Topology) *Cluster {
+	c := &Cluster{Topology: topology, binary: filepath.Join(filesDir(runName()), "canopus")}
+	if _, err := os.Stat(c.binary); err != nil { // one copy per run: a build in between must not change it
+		if err := os.MkdirAll(filepath.Dir(c.binary), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := copyFile(c.binary, Binary(), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.tool = []string{c.binary, "kubectl"}
+	t.Cleanup(func() { c.end(t) })
+	return c
+}
+
+// Bare makes a machine on which nothing of Canopus was ever started.
+func Bare(t *testing.T) *Cluster {
+	t.Helper()
+	Require(t)
+	c := newCluster(t, "bare")
+	m := newMachine(t, "bare", NodeName)
+	c.Control, c.Node = m, m
+	m.Address = "192.168.52.2"
+	connect(t, nil, m, [2]string{"192.168.52.1/24", "192.168.52.2/24"})
+	m.gateway(t, "192.168.52.1")
+	m.write(t, nil)
 	return c
 }
 
@@ -108,7 +128,8 @@ func (c *Cluster) startSeparate(t *testing.T) {
 	}
 	c.keep(t, c.Control, "scheduler", "", "scheduler", "--kubeconfig", filepath.Join(credentials, "scheduler.conf"))
 	c.keep(t, c.Control, "controllers", "", "controllers", "--kubeconfig", filepath.Join(credentials, "controller-manager.conf"))
-	out, err := c.Control.Output(t.Context(), c.binary, "issue-node", NodeName, "--address", c.Node.Address, "--out", c.Node.path("etc"))
+	out, err := c.Control.Output(t.Context(), c.binary, "issue-node", NodeName, "--address", c.Node.Address,
+		"--server", "https://"+c.Control.Address+":6443", "--out", c.Node.path("etc"))
 	if err != nil {
 		t.Fatalf("issue-node: %v\n%s", err, out)
 	}
