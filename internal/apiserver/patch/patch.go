@@ -1,12 +1,12 @@
 package patch
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
 
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -42,9 +42,11 @@ func Apply(current runtime.Object, p Patch) (patched runtime.Object, warnings []
 	case types.JSONPatchType:
 		patched, strict, err = p.applyJSON(current)
 	case types.MergePatchType:
-		patched, strict, err = p.applyMerge(current)
+		part, join := p.narrow(current)
+		patched, strict, err = join(p.applyMerge(part))
 	case types.StrategicMergePatchType:
-		patched, strict, err = p.applyStrategic(current)
+		part, join := p.narrow(current)
+		patched, strict, err = join(p.applyStrategic(part))
 	default:
 		err = apierrors.NewBadRequest(fmt.Sprintf("%s is not a patch type", p.Type))
 	}
@@ -65,19 +67,45 @@ func Apply(current runtime.Object, p Patch) (patched runtime.Object, warnings []
 
 // applyMerge applies an RFC 7386 merge patch.
 func (p Patch) applyMerge(current runtime.Object) (runtime.Object, []error, error) {
-	strict, err := p.strictBody(&map[string]any{}, "")
+	change := map[string]any{}
+	strict, err := p.strictBody(&change, "")
 	if err != nil {
 		return nil, nil, err
 	}
-	before, err := asJSON(current, p.GVK)
+	if change == nil {
+		return nil, nil, apierrors.NewBadRequest("the patch is null: it must be an object")
+	}
+	fields, err := asMap(current, p.GVK)
 	if err != nil {
 		return nil, nil, err
 	}
-	after, err := jsonpatch.MergePatch(before, p.Body)
+	merge(fields, change)
+	after, err := json.Marshal(fields)
 	if err != nil {
-		return nil, nil, apierrors.NewBadRequest(err.Error())
+		return nil, nil, fmt.Errorf("encode %s: %w", p.GVK.Kind, err)
 	}
 	return p.decode(after, current, strict)
+}
+
+// merge changes fields as RFC 7386 says.
+func merge(fields, change map[string]any) {
+	for key, value := range change {
+		if value == nil {
+			delete(fields, key)
+			continue
+		}
+		below, ok := value.(map[string]any)
+		if !ok {
+			fields[key] = value
+			continue
+		}
+		present, ok := fields[key].(map[string]any)
+		if !ok {
+			present = make(map[string]any, len(below))
+			fields[key] = present
+		}
+		merge(present, below)
+	}
 }
 
 // applyStrategic applies a strategic merge patch, whose rules are in the tags of the Go struct.
