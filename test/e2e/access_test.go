@@ -44,7 +44,7 @@ func access(t *testing.T, s *scenario) {
 		{"auth can-i create deployments", "yes"},
 		{"auth can-i * *", "yes"},
 		{"auth can-i list pods " + reader, "yes"},
-		{"auth can-i get pods/log " + reader, "no"},
+		{"auth can-i get pods --subresource=log " + reader, "no"},
 		{"auth can-i create pods " + reader, "no"},
 		{"auth can-i list pods --as=nobody", "no"},
 	} {

@@ -184,48 +184,42 @@ func killDuringRollout(t *testing.T, s *scenario) {
 	l.end(t)
 }
 
-// namesAfterKill: a lookup that is asked while Canopus is away is answered within a second of the kill.
+// namesAfterKill: lookups that are asked while Canopus is away are answered as soon as it is back, and none fails.
 func namesAfterKill(t *testing.T, s *scenario) {
-	s.apply(t, "shell.yaml")
-	s.k(t, "wait", "pod/shell", "--for=condition=Ready", "--timeout=60s")
-	harness.Until(t, patience, "name resolution", func() error {
-		_, err := s.lookup(t, "shell", "kubernetes.default.svc.cluster.local")
-		return err
-	})
-	// One lookup after the other in the pod, each with the time it was answered. kubectl exec runs through what is killed, so
-	// the loop writes to a file.
-	s.shell(t, "shell", `(i=0; while [ $i -lt 100000 ]; do i=$((i+1)); b=$(date +%s%N | cut -c1-13); nslookup -type=a kubernetes.default.svc.cluster.local >/dev/null 2>&1 && ok=ok || ok=failed; `+
-		`e=$(date +%s%N | cut -c1-13); echo "$ok $b $((e-b))" >> /tmp/lookups; usleep 20000; done) >/dev/null 2>&1 &`)
-	for range 3 {
-		s.Agent().Kill(t)
-		s.serves(t)
-		harness.Until(t, patience, "exec into the pod", func() error {
-			if r := s.Try(t, "", s.args([]string{"exec", "shell", "--", "true"})...); r.Code != 0 {
-				return fmt.Errorf("%v", r)
+	s.apply(t, "lookups.yaml")
+	s.k(t, "wait", "pod/lookups", "--for=condition=Ready", "--timeout=60s")
+	asked := func() int { return strings.Count(s.k(t, "logs", "lookups"), "ok ") }
+	more := func() {
+		t.Helper()
+		before := asked()
+		harness.Until(t, patience, "ten more lookups", func() error {
+			if n := asked() - before; n < 10 {
+				return fmt.Errorf("%d so far", n)
 			}
 			return nil
 		})
 	}
-	out := s.shell(t, "shell", "cat /tmp/lookups")
+	more()
+	for range 3 {
+		s.Agent().Kill(t)
+		s.serves(t)
+		more()
+	}
 	var slowest, n int
-	for line := range strings.Lines(out) {
+	for line := range strings.Lines(s.k(t, "logs", "lookups")) {
 		var result string
-		var at int64
 		var took int
-		if _, err := fmt.Sscan(line, &result, &at, &took); err != nil {
+		if _, err := fmt.Sscan(line, &result, &took); err != nil {
 			t.Fatalf("line %q: %v", line, err)
 		}
 		n++
 		slowest = max(slowest, took)
 		if result != "ok" {
-			t.Errorf("a lookup failed after %d ms", took)
+			t.Errorf("lookup %d failed after %d0 ms", n, took)
 		}
 	}
-	if n < 20 {
-		t.Errorf("only %d lookups were made", n)
+	if slowest > 150 { // a second, and what a busy machine adds
+		t.Errorf("a lookup took %d0 ms", slowest)
 	}
-	if slowest > 2500 { // a second to come back, and the resolver's own retry at busy times
-		t.Errorf("a lookup took %d ms", slowest)
-	}
-	t.Logf("%d lookups across 3 kills, the slowest took %d ms", n, slowest)
+	t.Logf("%d lookups across 3 kills, the slowest took %d0 ms", n, slowest)
 }

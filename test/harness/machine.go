@@ -43,7 +43,9 @@ func newMachine(t testing.TB, cluster, name string) *Machine {
 	return m
 }
 
-func (m *Machine) path(elem ...string) string { return filepath.Join(append([]string{m.Dir}, elem...)...) }
+func (m *Machine) path(elem ...string) string {
+	return filepath.Join(append([]string{m.Dir}, elem...)...)
+}
 
 // Bin is a program that canopus has unpacked on this machine.
 func (m *Machine) Bin(program string) string { return m.path("data", "bin", "current", program) }
