@@ -29,10 +29,7 @@ func (rq *request) readBody() ([]byte, error) {
 	if rq.Body == nil || rq.Body == http.NoBody {
 		return nil, nil
 	}
-	// A body may come slower than its request may last. Reading knows nothing of contexts, so the connection is told.
-	defer context.AfterFunc(rq.Context(), func() {
-		_ = http.NewResponseController(rq.w).SetReadDeadline(time.Unix(1, 0)) // in process there is no connection
-	})()
+	defer rq.cutBody()()
 	if n := rq.ContentLength; n > 0 {
 		buf := make([]byte, n)
 		if _, err := io.ReadFull(rq.Body, buf); err != nil {
@@ -48,6 +45,21 @@ func (rq *request) readBody() ([]byte, error) {
 		return nil, bodyTooLarge()
 	}
 	return buf, nil
+}
+
+// cutBody ends reading the body when the request's time is over: reading knows nothing of contexts, so the connection is
+// told. The caller runs done after reading; it returns only when the connection will not be touched any more.
+func (rq *request) cutBody() (done func()) {
+	told := make(chan struct{})
+	stop := context.AfterFunc(rq.Context(), func() {
+		defer close(told)
+		_ = http.NewResponseController(rq.w).SetReadDeadline(time.Unix(1, 0)) // in process there is no connection
+	})
+	return func() {
+		if !stop() {
+			<-told
+		}
+	}
 }
 
 // bodyError blames the time for a body that was cut when the request's was over, and else the body.

@@ -3,6 +3,7 @@ package apiserver_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -419,5 +421,25 @@ func TestWatchParameter(t *testing.T) {
 	}
 	if _, text := send(t, s, "GET", inNS+"/there?watch=1&timeoutSeconds=1", "", ""); !strings.Contains(text, `"kind":"ConfigMap"`) || bytes.Contains([]byte(text), []byte("ADDED")) {
 		t.Errorf("a get with ?watch: %s", text)
+	}
+}
+
+// TestGoneClients sends requests whose senders leave at once: nothing touches a connection that is over.
+func TestGoneClients(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for n := range 100 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n*20)*time.Microsecond)
+				_, _ = s.Client.CoreV1().ConfigMaps("n").Create(ctx, configMap(fmt.Sprintf("c-%d-%d", i, n)), metav1.CreateOptions{})
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := s.Client.CoreV1().ConfigMaps("n").List(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Error(err)
 	}
 }
