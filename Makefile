@@ -65,7 +65,8 @@ unit: ## tests of packages, with the race detector
 
 e2e: build test-deps ## end-to-end tests on real containers (root)
 	@$(MAKE) --no-print-directory -C runtime test-image
-	$(GO) test -count=1 -timeout 30m -v ./test/e2e/... | $(GO) run ./test/report
+	$(GO) build -o bin/report ./test/report
+	$(GO) test -json -count=1 -timeout 15m -parallel 4 ./test/e2e/... | bin/report
 
 vet: ## go vet
 	$(GO) vet ./...

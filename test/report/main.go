@@ -1,0 +1,168 @@
+// Command report reads the output of `go test -json` and prints what one wants to know of it: a line per test with its
+// result and time, why tests were skipped, everything a failed test printed, and at the end how many there were.
+//
+//	go test -json ./test/e2e/... | go run ./test/report
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+func main() {
+	failed, err := report(os.Stdin, os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "report:", err)
+		os.Exit(2)
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+// event is a line of `go test -json`.
+type event struct {
+	Action, Package, Test, Output string
+	Elapsed                       float64
+}
+
+// test is what is known of a test or, without a name, of a package.
+type test struct {
+	output   []string
+	children bool
+}
+
+// tally counts results of tests that have no subtests; one with subtests counts when it failed without any of them.
+type tally struct {
+	passed, failed, skipped int
+	broken                  bool // a package failed outside its tests
+}
+
+// report reads events until in ends. What is no event, such as a message of the compiler, is passed on.
+func report(in io.Reader, out io.Writer) (failed bool, err error) {
+	tests, n, any := map[string]*test{}, tally{}, false
+	lines := bufio.NewReader(in)
+	for {
+		line, err := lines.ReadString('\n')
+		if line != "" {
+			var e event
+			if json.Unmarshal([]byte(line), &e) != nil || e.Action == "" {
+				fmt.Fprint(out, line)
+			} else {
+				any = true
+				n.take(out, tests, e)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return true, fmt.Errorf("read: %w", err)
+		}
+	}
+	if !any {
+		return true, errors.New("no test output: pipe `go test -json` into this")
+	}
+	fmt.Fprintf(out, "\n%d passed, %d failed, %d skipped\n", n.passed, n.failed, n.skipped)
+	return n.failed > 0 || n.broken, nil
+}
+
+func key(e event) string { return e.Package + " " + e.Test }
+
+func (n *tally) take(out io.Writer, tests map[string]*test, e event) {
+	t := tests[key(e)]
+	if t == nil {
+		t = &test{}
+		tests[key(e)] = t
+	}
+	switch e.Action {
+	case "run":
+		if parent, _, ok := cutLast(e.Test, "/"); ok {
+			if p := tests[e.Package+" "+parent]; p != nil {
+				p.children = true
+			}
+		}
+	case "output", "build-output":
+		t.output = append(t.output, e.Output)
+	case "pass", "fail", "skip":
+		n.finish(out, t, e)
+		delete(tests, key(e))
+	case "build-fail":
+		n.broken = true
+		fmt.Fprint(out, strings.Join(t.output, ""))
+	}
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// finish prints a result. Parents print nothing but what they said themselves when they fail.
+func (n *tally) finish(out io.Writer, t *test, e event) {
+	took := time.Duration(e.Elapsed * float64(time.Second)).Round(10 * time.Millisecond)
+	if e.Test == "" {
+		if e.Action == "fail" {
+			n.broken = true
+			fmt.Fprintf(out, "package %s failed\n%s", e.Package, indent(t.output))
+		}
+		return
+	}
+	depth := strings.Repeat("  ", strings.Count(e.Test, "/"))
+	switch {
+	case e.Action == "skip":
+		n.skipped++
+		fmt.Fprintf(out, "skip  %s%s: %s\n", depth, e.Test, reason(t.output))
+	case e.Action == "fail":
+		if !t.children || len(said(t.output)) > 0 {
+			n.failed++
+		}
+		fmt.Fprintf(out, "FAIL  %s%s (%v)\n%s", depth, e.Test, took, indent(t.output))
+	case !t.children:
+		n.passed++
+		fmt.Fprintf(out, "ok    %s%s (%v)\n", depth, e.Test, took)
+	}
+}
+
+// said is what a test printed, without the frame that the go command puts around it.
+func said(output []string) []string {
+	var rest []string
+	for _, line := range output {
+		text := strings.TrimSpace(line)
+		if text == "" || strings.HasPrefix(text, "=== ") || strings.HasPrefix(text, "--- ") {
+			continue
+		}
+		rest = append(rest, line)
+	}
+	return rest
+}
+
+func indent(output []string) string {
+	var b strings.Builder
+	for _, line := range said(output) {
+		b.WriteString("      " + strings.TrimRight(line, "\n") + "\n")
+	}
+	return b.String()
+}
+
+// reason is the message of t.Skip, without the place it was called at.
+func reason(output []string) string {
+	var words []string
+	for _, line := range said(output) {
+		text := strings.TrimSpace(line)
+		if place, message, ok := strings.Cut(text, ": "); ok && strings.Contains(place, ".go:") {
+			text = message
+		}
+		words = append(words, text)
+	}
+	return strings.Join(words, " ")
+}
