@@ -14,6 +14,7 @@ import (
 // progress is the applied revision and those who wait for it.
 type progress struct {
 	applied atomic.Int64
+	asked   atomic.Int64  // when a waiter last asked etcd where it is, in nanoseconds
 	stopped chan struct{} // closed when Run returns
 	mu      sync.Mutex
 	waiters []*waiter // by revision
@@ -110,8 +111,13 @@ func (s *Store) waitApplied(ctx context.Context, rev int64, limit time.Duration)
 	}
 }
 
-// requestProgress asks etcd to tell its revision on the applier's watch.
+// requestProgress asks etcd to tell its revision on the applier's watch. One answer serves all who wait, so they ask once
+// in nudgeAfter together.
 func (s *Store) requestProgress(ctx context.Context) {
+	now, last := time.Now().UnixNano(), s.progress.asked.Load()
+	if now-last < int64(nudgeAfter) || !s.progress.asked.CompareAndSwap(last, now) {
+		return
+	}
 	s.mu.Lock()
 	stream := s.watchCtx
 	s.mu.Unlock()

@@ -48,9 +48,6 @@ func (o *Owners) fastCreate(empty, obj kinds.Object, manager string) bool {
 
 // handOver gives manager what differs between live and obj, takes it from the others, and takes from all what is gone.
 func (o *Owners) handOver(entries []metav1.ManagedFieldsEntry, live, obj kinds.Object, manager string) bool {
-	if o.gvk != o.versions.hub {
-		return false
-	}
 	d, ok := o.differences(live, obj)
 	if !ok {
 		return false
@@ -167,12 +164,25 @@ func plainEntries(entries []metav1.ManagedFieldsEntry, version string) bool {
 
 // differences compares the two; ok is false if it cannot tell.
 func (o *Owners) differences(live, obj kinds.Object) (d *differ, ok bool) {
-	typed, err := o.types.ObjectToTyped(o.versions.emptyHub())
+	sample, err := o.versions.New(o.gvk)
+	if err != nil {
+		return nil, false
+	}
+	typed, err := o.types.ObjectToTyped(sample)
 	if err != nil || reflect.TypeOf(live) != reflect.TypeOf(obj) {
 		return nil, false
 	}
+	a, b := runtime.Object(live), runtime.Object(obj)
+	if hub := o.versions.hub; o.gvk != hub { // fields are named as in the request's version
+		if a, err = o.versions.convert(live, hub, o.gvk); err != nil {
+			return nil, false
+		}
+		if b, err = o.versions.convert(obj, hub, o.gvk); err != nil {
+			return nil, false
+		}
+	}
 	d = &differ{schema: typed.Schema(), fields: &o.schemas.fields, reset: o.reset}
-	return d, d.object(reflect.ValueOf(live).Elem(), reflect.ValueOf(obj).Elem(), typed.TypeRef())
+	return d, d.object(reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem(), typed.TypeRef())
 }
 
 // ownEntry finds the entry that an update by manager belongs to, or -1.

@@ -6,37 +6,37 @@ import (
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/apitesting/fuzzer"
 	metafuzzer "k8s.io/apimachinery/pkg/apis/meta/fuzzer"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"canopus/internal/kinds"
+	"canopus/internal/kinds/builtin"
 )
 
-// TestFastEqualsSlowOnRandomObjects creates objects whose every field is random, and turns one into another.
+// TestFastEqualsSlowOnRandomObjects takes every built-in kind in every version, creates objects whose every field is random,
+// and turns one into another.
 func TestFastEqualsSlowOnRandomObjects(t *testing.T) {
 	t.Parallel()
-	for _, k := range []struct {
-		gvk  schema.GroupVersionKind
-		make func() kinds.Object
-	}{
-		{podGVK, func() kinds.Object { return &corev1.Pod{} }},
-		{configMapGVK, func() kinds.Object { return &corev1.ConfigMap{} }},
-		{deploymentGVK, func() kinds.Object { return &appsv1.Deployment{} }},
-	} {
-		t.Run(k.gvk.Kind, func(t *testing.T) {
+	set := builtin.Set()
+	for _, served := range set.Served() {
+		if served.Kind.Virtual {
+			continue
+		}
+		t.Run(served.GVK.String(), func(t *testing.T) {
 			t.Parallel()
-			o := owners(t, k.gvk, "")
+			o, err := NewOwners(OwnersConfig{Schemas: schemas, Versions: set, Served: served})
+			if err != nil {
+				t.Fatal(err)
+			}
+			empty := func() kinds.Object { return served.Kind.New().(kinds.Object) }
 			hits := map[string]int{}
-			for seed := range int64(150) {
-				first, second := random(t, seed, k.make), random(t, seed+1000, k.make)
+			for seed := range int64(40) {
+				first, second := random(t, seed, empty), random(t, seed+1000, empty)
 				quick := first.DeepCopyObject().(kinds.Object)
-				hit := o.fastCreate(k.make(), quick, "m")
-				if err := o.slowUpdate(k.make(), first, "m"); err != nil {
+				hit := o.fastCreate(empty(), quick, "m")
+				if err := o.slowUpdate(empty(), first, "m"); err != nil {
 					continue // not an object that the schema allows; the fast way may be more generous
 				}
 				if hit {
@@ -54,8 +54,9 @@ func TestFastEqualsSlowOnRandomObjects(t *testing.T) {
 					sameManagersBut(t, seed, second, quick)
 				}
 			}
-			if hits["create"] < 15 || hits["update"] < 5 {
-				t.Errorf("%v were fast: the test hardly tries them", hits)
+			anything := served.GVK.Kind == "ControllerRevision" // its data has no schema: always slow
+			if (hits["create"] == 0 || hits["update"] == 0) && !anything {
+				t.Errorf("%v of 40 were fast: the test does not try them", hits)
 			}
 		})
 	}
