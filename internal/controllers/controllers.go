@@ -22,6 +22,7 @@ import (
 	"canopus/internal/controllers/endpointslice"
 	"canopus/internal/controllers/endpointslicemirroring"
 	"canopus/internal/controllers/gc"
+	"canopus/internal/controllers/job"
 	"canopus/internal/controllers/namespace"
 	"canopus/internal/controllers/nodeipam"
 	"canopus/internal/controllers/nodelifecycle"
@@ -31,6 +32,7 @@ import (
 	"canopus/internal/controllers/rootca"
 	"canopus/internal/controllers/serviceaccount"
 	"canopus/internal/controllers/tainteviction"
+	"canopus/internal/controllers/ttlafterfinished"
 	"canopus/internal/leader"
 )
 
@@ -57,6 +59,8 @@ func All() []Controller {
 	return []Controller{
 		{"deployment-controller", "deployment-controller", func(_ Config, p Parts) (Runner, error) { return deployment.New(p.Deps) }},
 		{"replicaset-controller", "replicaset-controller", func(_ Config, p Parts) (Runner, error) { return replicaset.New(p.Deps) }},
+		{"job-controller", "job-controller", func(_ Config, p Parts) (Runner, error) { return job.New(p.Deps) }},
+		{"ttl-after-finished-controller", "ttl-after-finished-controller", func(_ Config, p Parts) (Runner, error) { return ttlafterfinished.New(p.Deps) }},
 		{"endpoint-controller", "endpoint-controller", func(_ Config, p Parts) (Runner, error) { return endpoints.New(p.Deps) }},
 		{"endpoint-slice-controller", "endpointslice-controller", func(_ Config, p Parts) (Runner, error) { return endpointslice.New(p.Deps) }},
 		{"endpoint-slice-mirroring-controller", "endpointslicemirroring-controller", func(_ Config, p Parts) (Runner, error) { return endpointslicemirroring.New(p.Deps) }},

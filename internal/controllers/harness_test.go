@@ -144,7 +144,7 @@ func (c *cluster) beat(name string) {
 }
 
 // hollow stands in for scheduler and kubelets until the test ends: every pod is bound to node, then runs and is ready
-// (unless its image is "bad"), and is gone soon after its deletion.
+// (unless its image is "bad"), or ends at once (images "exit-0" and "exit-1"), and is gone soon after its deletion.
 func (c *cluster) hollow(node string) {
 	c.t.Helper()
 	c.node(node)
@@ -159,6 +159,11 @@ func (c *cluster) hollow(node string) {
 			return c.CoreV1().Pods(p.Namespace).Bind(ctx, &corev1.Binding{
 				ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace}, Target: corev1.ObjectReference{Kind: "Node", Name: node},
 			}, metav1.CreateOptions{})
+		case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
+		case p.Spec.Containers[0].Image == "exit-0":
+			return c.exit(ctx, p, corev1.PodSucceeded, 0)
+		case p.Spec.Containers[0].Image == "exit-1":
+			return c.exit(ctx, p, corev1.PodFailed, 1)
 		case p.Status.Phase != corev1.PodRunning:
 			number++
 			ip := fmt.Sprintf("10.244.%d.%d", number/250, number%250+1)
@@ -193,6 +198,20 @@ func (c *cluster) hollow(node string) {
 		pods.RunWithContext(ctx)
 		return nil
 	})
+}
+
+// exit ends p's only container.
+func (c *cluster) exit(ctx context.Context, p *corev1.Pod, phase corev1.PodPhase, code int32) error {
+	now := metav1.Now()
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"phase": phase, "containerStatuses": []corev1.ContainerStatus{{
+		Name:  p.Spec.Containers[0].Name,
+		State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, FinishedAt: now}},
+	}}}})
+	if err != nil {
+		return err
+	}
+	_, err = c.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	return err
 }
 
 // faults fails the n-th write that passes through it, once.

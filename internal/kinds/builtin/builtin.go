@@ -6,6 +6,7 @@ import (
 	"canopus/internal/kinds/apps"
 	"canopus/internal/kinds/authentication"
 	"canopus/internal/kinds/authorization"
+	"canopus/internal/kinds/batch"
 	"canopus/internal/kinds/coordination"
 	"canopus/internal/kinds/core"
 	"canopus/internal/kinds/discovery"
@@ -42,6 +43,9 @@ func All() []*kinds.Kind {
 		authorization.LocalSubjectAccessReview(),
 		authorization.SelfSubjectAccessReview(),
 		authorization.SelfSubjectRulesReview(),
+
+		batch.CronJob(),
+		batch.Job(),
 
 		coordination.Lease(),
 
