@@ -2,13 +2,10 @@ package scheduler
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // outbox holds requests until a binder has time; it never blocks the scheduling goroutine.
@@ -80,14 +77,13 @@ func (s *Scheduler) bind(ctx context.Context, w *queued, node string) {
 		return
 	}
 	s.figures.failed.Add(1)
-	lost := apierrors.IsNotFound(err) || apierrors.IsConflict(err)
-	s.inbox.send(func(s *Scheduler) { s.unassume(w, lost) })
-	if lost {
+	s.inbox.send(func(s *Scheduler) { s.unassume(w, lost(err)) })
+	if lost(err) {
 		s.Log.Debug("pod is no longer ours to bind", "pod", w.info.key, "node", node, "error", err)
 		return
 	}
 	s.Log.Warn("binding failed, will try again", "pod", w.info.key, "node", node, "error", err)
-	s.explain(ctx, pod, "binding to node "+node+" failed: "+err.Error())
+	s.explain(ctx, verdict{pod: pod, reason: corev1.PodReasonSchedulerError, message: "binding to node " + node + " failed: " + err.Error()})
 }
 
 // unassume takes back a decision whose binding failed. What informers said meanwhile wins.
@@ -107,51 +103,4 @@ func (s *Scheduler) unassume(w *queued, lost bool) {
 	if current, err := s.Informers.Core().V1().Pods().Lister().Pods(w.info.key.Namespace).Get(w.info.key.Name); err == nil && current.UID == uid {
 		s.observePod(current)
 	}
-}
-
-// explain writes why pod has no node: as an event, and as its PodScheduled condition when that says something new.
-func (s *Scheduler) explain(ctx context.Context, pod *corev1.Pod, message string) {
-	s.recorder.Eventf(pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", "%s", message)
-	current, err := s.Informers.Core().V1().Pods().Lister().Pods(pod.Namespace).Get(pod.Name)
-	if err != nil || current.UID != pod.UID {
-		return // gone
-	}
-	patch := conditionPatch(current, message, metav1.NewTime(s.Clock.Now()))
-	if patch == nil {
-		return
-	}
-	_, err = s.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-	if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-		s.Log.Warn("writing why a pod is not scheduled failed; its event has the reason", "pod", pod.Namespace+"/"+pod.Name, "error", err)
-	}
-}
-
-// conditionPatch returns the status patch that makes message pod's PodScheduled condition, or nil when it says so already.
-func conditionPatch(pod *corev1.Pod, message string, now metav1.Time) []byte {
-	condition := corev1.PodCondition{
-		Type:               corev1.PodScheduled,
-		Status:             corev1.ConditionFalse,
-		ObservedGeneration: pod.Generation,
-		LastTransitionTime: now,
-		Reason:             corev1.PodReasonUnschedulable,
-		Message:            message,
-	}
-	for i := range pod.Status.Conditions {
-		was := &pod.Status.Conditions[i]
-		if was.Type != corev1.PodScheduled {
-			continue
-		}
-		if was.Status == condition.Status {
-			condition.LastTransitionTime = was.LastTransitionTime
-			if was.Reason == condition.Reason && was.Message == condition.Message && was.ObservedGeneration == condition.ObservedGeneration {
-				return nil
-			}
-		}
-	}
-	// A JSON object of strings, times and one number: it cannot fail to encode.
-	patch, _ := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": pod.UID},
-		"status":   map[string]any{"conditions": []corev1.PodCondition{condition}},
-	})
-	return patch
 }

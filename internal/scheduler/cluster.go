@@ -23,26 +23,32 @@ type node struct {
 
 // placed is where a pod counts.
 type placed struct {
-	info    *podInfo
-	node    *node
-	assumed bool // decided here, not yet confirmed by the API
+	info     *podInfo
+	node     *node
+	assumed  bool // decided here, not yet confirmed by the API
+	evicting bool // to be deleted for the sake of another, not yet seen to be gone
 }
 
 // cluster is the state rules read. Owned by one goroutine; changed between cycles only.
 // Invariant: a pod counts on at most one node, assumed or confirmed.
 type cluster struct {
-	nodes    map[string]*node
-	order    []*node // nodes with an object, zones interleaved; rebuilt when membership or zones change
-	stale    bool    // order needs rebuilding
-	placed   map[types.UID]*placed
-	images   map[string]int // image name → nodes that hold it
-	spread   *spreadIndex
-	affinity *affinityIndex
-	start    int // where the next pod begins to look, so that sampling goes round
+	nodes       map[string]*node
+	order       []*node // nodes with an object, zones interleaved; rebuilt when membership or zones change
+	stale       bool    // order needs rebuilding
+	placed      map[types.UID]*placed
+	nominations map[types.UID]*nomination
+	nominees    map[string]map[types.UID]*nomination // the same by node
+	budgets     map[types.NamespacedName]*budget
+	images      map[string]int // image name → nodes that hold it
+	spread      *spreadIndex
+	affinity    *affinityIndex
+	start       int // where the next pod begins to look, so that sampling goes round
 }
 
 func newCluster() *cluster {
-	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{}, spread: newSpreadIndex(), affinity: newAffinityIndex()}
+	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{}, spread: newSpreadIndex(), affinity: newAffinityIndex(),
+		nominations: map[types.UID]*nomination{}, nominees: map[string]map[types.UID]*nomination{}, budgets: map[types.NamespacedName]*budget{},
+	}
 }
 
 func (c *cluster) node(name string) *node {
@@ -121,26 +127,42 @@ func (c *cluster) dropEmpty(n *node) {
 
 // place counts p on a node. A pod already counted moves: the newest word wins.
 func (c *cluster) place(p *podInfo, nodeName string, assumed bool) {
-	c.remove(p.pod.UID)
+	was := c.lift(p.pod.UID)
 	n := c.node(nodeName)
-	c.placed[p.pod.UID] = &placed{info: p, node: n, assumed: assumed}
-	n.count(p, 1)
-	c.spread.addPod(n, p.pod, 1)
-	c.affinity.addPod(n, p, 1)
+	c.putBack(&placed{info: p, node: n, assumed: assumed, evicting: was != nil && was.evicting})
+	if was != nil {
+		c.dropEmpty(was.node)
+	}
 }
 
 // remove uncounts a pod; it reports whether the pod was counted.
 func (c *cluster) remove(uid types.UID) bool {
-	at := c.placed[uid]
+	at := c.lift(uid)
 	if at == nil {
 		return false
+	}
+	c.dropEmpty(at.node)
+	return true
+}
+
+// lift uncounts a pod such that putBack can undo it; nil when it is not counted.
+func (c *cluster) lift(uid types.UID) *placed {
+	at := c.placed[uid]
+	if at == nil {
+		return nil
 	}
 	delete(c.placed, uid)
 	at.node.count(at.info, -1)
 	c.spread.addPod(at.node, at.info.pod, -1)
 	c.affinity.addPod(at.node, at.info, -1)
-	c.dropEmpty(at.node)
-	return true
+	return at
+}
+
+func (c *cluster) putBack(at *placed) {
+	c.placed[at.info.pod.UID] = at
+	at.node.count(at.info, 1)
+	c.spread.addPod(at.node, at.info.pod, 1)
+	c.affinity.addPod(at.node, at.info, 1)
 }
 
 func (n *node) count(p *podInfo, sign int64) {

@@ -4,14 +4,16 @@ import (
 	"math/rand/v2"
 )
 
-// decision is the outcome of one cycle for one pod: a node, or why none.
+// decision is the outcome of one cycle for one pod: a node, or why none and what could be evicted.
 type decision struct {
 	node    string
 	total   int            // nodes there are
 	looked  int            // nodes tried before enough fitted
 	refused map[reason]int // how many nodes each reason refused
 	rules   map[string]bool
-	turns   change // what may turn the refusal
+	helpful []*node // nodes on which evictions may help
+	turns   change  // what may turn the refusal
+	plan    plan
 }
 
 // options bound a cycle.
@@ -21,13 +23,19 @@ type options struct {
 	rand    *rand.Rand
 }
 
-// decide picks a node for p. It changes nothing but c.start, the place where the next search begins.
+// decide picks a node for p, or plans what to evict for it. It changes nothing but c.start, the place where the next search begins.
 func decide(c *cluster, p *podInfo, o options) decision {
 	nodes := c.candidates()
 	d := decision{total: len(nodes), refused: map[reason]int{}, rules: map[string]bool{}}
 	if len(nodes) == 0 {
 		d.turns = nodeAdded
 		return d
+	}
+	if n := c.nodes[c.nominated(p.pod.UID)]; n != nil && n.object != nil {
+		if why, _ := refusal(c, p, n, o.rules); !why.refuses() {
+			d.node = n.name
+			return d
+		}
 	}
 	fitting := filter(c, p, o, &d)
 	if len(fitting) == 0 {
@@ -36,45 +44,67 @@ func decide(c *cluster, p *podInfo, o options) decision {
 				d.turns |= r.turns
 			}
 		}
+		d.plan = preempt(c, p, o, &d)
 		return d
 	}
 	d.node = best(c, p, o, fitting).name
 	return d
 }
 
-// filter returns fitting nodes, enough of them to choose from, starting where the last search ended.
-func filter(c *cluster, p *podInfo, o options, d *decision) []*node {
-	type prepared struct {
-		rule  string
-		check check
-	}
-	checks := make([]prepared, 0, len(o.rules))
-	for _, r := range o.rules {
+// checks are the filters that have something to say about a pod, prepared for it.
+type checks []struct {
+	rule  string
+	check check
+}
+
+func prepare(c *cluster, p *podInfo, rules []rule) checks {
+	out := make(checks, 0, len(rules))
+	for _, r := range rules {
 		if r.filter == nil {
 			continue
 		}
 		if ch := r.filter(c, p); ch != nil {
-			checks = append(checks, prepared{r.name, ch})
+			out = append(out, struct {
+				rule  string
+				check check
+			}{r.name, ch})
 		}
 	}
+	return out
+}
+
+// refusal is what the first rule that refuses n says.
+func (cs checks) refusal(n *node) (why reason, rule string) {
+	for _, ch := range cs {
+		if why := ch.check(n); why.refuses() {
+			return why, ch.rule
+		}
+	}
+	return reason{}, ""
+}
+
+// filter returns fitting nodes, enough of them to choose from, starting where the last search ended.
+func filter(c *cluster, p *podInfo, o options, d *decision) []*node {
+	ready := prepare(c, p, o.rules)
 	enough := sample(len(c.order), o.percent)
 	fitting := make([]*node, 0, min(enough, len(c.order)))
 	for i := range c.order {
 		n := c.order[(c.start+i)%len(c.order)]
 		d.looked++
-		fits := true
-		for _, ch := range checks {
-			if why := ch.check(n); why.refuses() {
-				d.refused[why]++
-				d.rules[ch.rule] = true
-				fits = false
-				break
-			}
+		why, rule := ready.refusal(n)
+		if !why.refuses() && len(c.nominees) > 0 && c.nominees[n.name] != nil {
+			why, rule = refusal(c, p, n, o.rules)
 		}
-		if fits {
-			if fitting = append(fitting, n); len(fitting) == enough {
-				break
+		if why.refuses() {
+			d.refused[why]++
+			d.rules[rule] = true
+			if !why.final {
+				d.helpful = append(d.helpful, n)
 			}
+			continue
+		}
+		if fitting = append(fitting, n); len(fitting) == enough {
+			break
 		}
 	}
 	c.start = (c.start + d.looked) % len(c.order)
@@ -137,5 +167,8 @@ func (d decision) message() string {
 	if d.total == 0 {
 		return "no nodes available to schedule pods"
 	}
-	return summary(d.total, d.refused)
+	if d.plan.why == "" {
+		return summary(d.total, d.refused)
+	}
+	return summary(d.total, d.refused) + " preemption: " + d.plan.why
 }

@@ -2,8 +2,11 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -126,7 +129,7 @@ func TestDecide(t *testing.T) {
 			d := decide(c, newPending(tt.pod), testOptions())
 			got := d.node
 			if got == "" {
-				got = d.message()
+				got, _, _ = strings.Cut(d.message(), " preemption: ")
 			}
 			if got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
@@ -146,11 +149,15 @@ func TestHistories(t *testing.T) {
 			o := testOptions()
 			var live []*corev1.Pod
 			for step := range 300 {
-				switch r.IntN(11) {
+				switch r.IntN(12) {
 				case 10:
 					c.affinity.setNamespace([]string{"ns", "other"}[r.IntN(2)], []labels.Set{nil, {"team": "o"}, {"team": "t"}}[r.IntN(3)])
 				case 0, 1:
 					c.setNode(randomNode(r))
+				case 11:
+					if waiting := slices.Sorted(maps.Keys(c.nominations)); len(waiting) > 0 {
+						c.dismiss(waiting[0])
+					}
 				case 2:
 					c.removeNode(fmt.Sprintf("n%d", r.IntN(8)))
 				case 3, 4:
@@ -168,8 +175,18 @@ func TestHistories(t *testing.T) {
 					}
 					checkAgainstTwin(t, c, p, d)
 					if d.node != "" {
+						c.dismiss(pod.UID)
 						c.place(p, d.node, true)
 						live = append(live, pod)
+						break
+					}
+					checkPlan(t, c, p, d.plan)
+					if d.plan.node != nil {
+						c.nominate(p, d.plan.node.name)
+						for _, v := range d.plan.victims {
+							c.remove(v.pod.UID)
+							live = slices.DeleteFunc(live, func(q *corev1.Pod) bool { return q.UID == v.pod.UID })
+						}
 					}
 				}
 				checkSpreadCounts(t, c)
@@ -205,6 +222,7 @@ func randomPod(r *rand.Rand, step int) *corev1.Pod {
 			}
 		}
 		randomAffinity(r, p)
+		priority(int32(r.IntN(4)))(p)
 	})
 }
 

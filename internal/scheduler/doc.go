@@ -7,7 +7,10 @@
 //	queue.go      which pod is next; back-off; which event wakes which refused pod
 //	decide.go     cluster and pod in, decision out: a pure function over the plugins
 //	plugins.go    the default rules and their weights; one file per rule
-//	bind.go       what becomes of a decision: binding, condition, event, off the scheduling path
+//	preempt.go    cluster and refused pod in, plan of evictions out: pure, too; it leaves the cluster as it found it
+//	bind.go       what becomes of a decision: binding, off the scheduling path
+//	explain.go    the condition and event that say why a pod has no node
+//	evict.go      what becomes of a plan: reservation, condition and deletion of the victims
 //
-// It does not evict: preemption and volumes are not decided here yet.
+// It does not decide about volumes yet.
 package scheduler

@@ -126,6 +126,14 @@ func (q *queue) happened(c change, now time.Time) {
 	}
 }
 
+// rethink wakes a refused pod although nothing it waits for happened.
+func (q *queue) rethink(uid types.UID, now time.Time) {
+	if w := q.refused[uid]; w != nil {
+		q.take(w)
+		q.wake(w, now)
+	}
+}
+
 // wake moves w on: it may be tried once its back-off since the last attempt is over.
 func (q *queue) wake(w *queued, now time.Time) {
 	w.ready = w.ready.Add(backoffFor(w.attempts))

@@ -10,7 +10,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -86,6 +88,7 @@ func New(c Config) (*Scheduler, error) {
 	}{
 		{c.Informers.Core().V1().Nodes().Informer(), handle(s.inbox, (*Scheduler).observeNode, (*Scheduler).forgetNode)},
 		{c.Informers.Core().V1().Namespaces().Informer(), handle(s.inbox, (*Scheduler).observeNamespace, (*Scheduler).forgetNamespace)},
+		{c.Informers.Policy().V1().PodDisruptionBudgets().Informer(), handle(s.inbox, (*Scheduler).observeBudget, (*Scheduler).forgetBudget)},
 		{c.Informers.Core().V1().Pods().Informer(), s.podHandler()},
 	} {
 		registration, err := r.informer.AddEventHandler(r.handler)
@@ -126,7 +129,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // unregister leaves the informers, which others may go on using.
 func (s *Scheduler) unregister() {
 	for _, h := range s.handlers {
-		if err := h.informer.RemoveEventHandler(h); err != nil {
+		if err := h.informer.RemoveEventHandler(h.ResourceEventHandlerRegistration); err != nil {
 			s.Log.Warn("an informer keeps reporting to a scheduler that has ended", "error", err)
 		}
 	}
@@ -139,7 +142,7 @@ func (s *Scheduler) loop(ctx context.Context) {
 			item(s)
 		}
 		if w := s.queue.pop(s.Clock.Now()); w != nil {
-			s.schedule(ctx, w)
+			s.schedule(w)
 			continue
 		}
 		s.sleep(ctx)
@@ -162,17 +165,27 @@ func (s *Scheduler) sleep(ctx context.Context) {
 }
 
 // schedule decides on one pod and hands the outcome to the binders.
-func (s *Scheduler) schedule(ctx context.Context, w *queued) {
+func (s *Scheduler) schedule(w *queued) {
 	d := decide(s.cluster, w.info, s.options)
-	if d.node == "" {
-		s.queue.refuse(w, d.turns|podChanged, s.Clock.Now())
-		s.figures.unschedulable.Add(1)
-		pod, message := w.info.pod, d.message()
-		s.outbox.send(func(ctx context.Context) { s.explain(ctx, pod, message) })
+	if d.node != "" {
+		s.cluster.dismiss(w.info.pod.UID)
+		s.cluster.place(w.info, d.node, true)
+		s.outbox.send(func(ctx context.Context) { s.bind(ctx, w, d.node) })
 		return
 	}
-	s.cluster.place(w.info, d.node, true)
-	s.outbox.send(func(ctx context.Context) { s.bind(ctx, w, d.node) })
+	s.figures.unschedulable.Add(1)
+	s.queue.refuse(w, d.turns|podChanged, s.Clock.Now())
+	switch {
+	case d.plan.node != nil:
+		s.preempt(w.info, d.plan)
+	case !d.plan.keep:
+		s.cluster.dismiss(w.info.pod.UID)
+	}
+	v := verdict{pod: w.info.pod, reason: corev1.PodReasonUnschedulable, message: d.message(), nominated: s.cluster.nominated(w.info.pod.UID)}
+	s.outbox.send(func(ctx context.Context) {
+		s.explain(ctx, v)
+		s.evict(ctx, w.info.pod, d.plan)
+	})
 }
 
 // observePod takes a pod's present state to where it belongs: counted on its node, waiting, or forgotten.
@@ -183,7 +196,7 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 		return
 	}
 	if pod.Spec.NodeName != "" {
-		s.queue.remove(pod.UID)
+		s.forgetWaiting(pod.UID)
 		known := s.cluster.placed[pod.UID] != nil
 		s.cluster.place(newPodInfo(pod), pod.Spec.NodeName, false)
 		c := podPlaced
@@ -197,14 +210,27 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 		return // its binding is under way
 	}
 	if pod.Spec.SchedulerName != s.Name || pod.DeletionTimestamp != nil || len(pod.Spec.SchedulingGates) > 0 {
-		s.queue.remove(pod.UID)
+		s.forgetWaiting(pod.UID)
 		return
 	}
-	s.queue.set(newPending(pod), now)
+	p := newPending(pod)
+	s.queue.set(p, now)
+	reserved := s.cluster.nominated(pod.UID)
+	if reserved == "" {
+		reserved = pod.Status.NominatedNodeName // by us in an earlier life, or by somebody else
+	}
+	if reserved != "" {
+		s.cluster.nominate(p, reserved)
+	}
+}
+
+func (s *Scheduler) forgetWaiting(uid types.UID) {
+	s.queue.remove(uid)
+	s.cluster.dismiss(uid)
 }
 
 func (s *Scheduler) forgetPod(pod *corev1.Pod) {
-	s.queue.remove(pod.UID)
+	s.forgetWaiting(pod.UID)
 	if s.cluster.remove(pod.UID) {
 		s.queue.happened(podGone, s.Clock.Now())
 	}
@@ -230,4 +256,10 @@ func (s *Scheduler) observeNamespace(n *corev1.Namespace) {
 
 func (s *Scheduler) forgetNamespace(n *corev1.Namespace) {
 	s.cluster.affinity.setNamespace(n.Name, nil)
+}
+
+func (s *Scheduler) observeBudget(b *policyv1.PodDisruptionBudget) { s.cluster.setBudget(b) }
+
+func (s *Scheduler) forgetBudget(b *policyv1.PodDisruptionBudget) {
+	s.cluster.removeBudget(b.Namespace, b.Name)
 }

@@ -22,7 +22,7 @@ func TestBindsAndExplains(t *testing.T) {
 	r.event("early", corev1.EventTypeNormal, "Scheduled", "Successfully assigned ns/early to a")
 
 	r.pod("large", cpu("3500m"))
-	r.refused("large", "0/1 nodes are available: 1 Insufficient cpu.")
+	r.refused("large", "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 	r.gone("early")
 	r.bound("large", "a")
 }
@@ -32,14 +32,16 @@ func TestWakesWhenLabelsChange(t *testing.T) {
 	r := start(t, nil)
 	r.node("a", nil)
 	r.pod("picky", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "ssd"} })
-	r.refused("picky", "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.")
+	r.refused("picky", "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."+
+		" preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 	r.labelNode("a", `{"metadata":{"labels":{"disk":"ssd"}}}`)
 	r.bound("picky", "a")
 
 	term := means("a", corev1.LabelHostname)
 	term.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "o"}}
 	r.pod("social", with(app("b"), near(term)))
-	r.refused("social", "0/1 nodes are available: 1 node(s) didn't match pod affinity rules.")
+	r.refused("social", "0/1 nodes are available: 1 node(s) didn't match pod affinity rules."+
+		" preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 	if _, err := r.CoreV1().Namespaces().Patch(t.Context(), "ns", types.MergePatchType, []byte(`{"metadata":{"labels":{"team":"o"}}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +53,7 @@ func TestUncordonedNodeTakesPods(t *testing.T) {
 	r := start(t, nil)
 	r.node("a", func(n *corev1.Node) { n.Spec.Unschedulable = true })
 	r.pod("p", nil)
-	r.refused("p", "0/1 nodes are available: 1 node(s) were unschedulable.")
+	r.refused("p", "0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 	r.labelNode("a", `{"spec":{"unschedulable":null}}`)
 	r.bound("p", "a")
 }
@@ -105,7 +107,7 @@ func TestFailedBindingIsTriedAgain(t *testing.T) {
 	r.pod("q", cpu("1"))
 	r.bound("q", "a")
 	r.pod("one-too-many", cpu("1"))
-	r.refused("one-too-many", "0/1 nodes are available: 1 Insufficient cpu.")
+	r.refused("one-too-many", "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

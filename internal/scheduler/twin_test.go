@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -15,10 +16,14 @@ type twin struct {
 	nodes      []*corev1.Node
 	pods       map[string][]*corev1.Pod // by node
 	namespaces map[string]labels.Set
+	reserved   map[string][]*corev1.Pod // by node: pods that wait for their victims to leave it
 }
 
 func twinOf(c *cluster) *twin {
-	w := &twin{pods: map[string][]*corev1.Pod{}, namespaces: c.affinity.namespaces}
+	w := &twin{pods: map[string][]*corev1.Pod{}, namespaces: c.affinity.namespaces, reserved: map[string][]*corev1.Pod{}}
+	for _, nominee := range c.nominations {
+		w.reserved[nominee.node] = append(w.reserved[nominee.node], nominee.info.pod)
+	}
 	for _, n := range c.nodes {
 		if n.object != nil {
 			w.nodes = append(w.nodes, n.object)
@@ -30,8 +35,19 @@ func twinOf(c *cluster) *twin {
 	return w
 }
 
-// fits tells whether p may go to n, by every rule that random pods use.
+// fits tells whether p may go to n, beside the pods that n is reserved for as well as without them.
 func (w *twin) fits(n *corev1.Node, p *corev1.Pod) bool {
+	beside := &twin{nodes: w.nodes, pods: maps.Clone(w.pods), namespaces: w.namespaces}
+	for _, q := range w.reserved[n.Name] {
+		if q.UID != p.UID && *q.Spec.Priority >= *p.Spec.Priority {
+			beside.pods[n.Name] = append(slices.Clone(beside.pods[n.Name]), q)
+		}
+	}
+	return w.obeys(n, p) && beside.obeys(n, p)
+}
+
+// obeys tells whether p may go to n, by every rule that random pods use.
+func (w *twin) obeys(n *corev1.Node, p *corev1.Pod) bool {
 	return w.roomy(n, p) && w.allows(n, p) && w.spreads(n, p) && w.social(n, p)
 }
 

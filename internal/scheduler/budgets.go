@@ -1,0 +1,56 @@
+package scheduler
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// budget is a pod disruption budget, parsed.
+type budget struct {
+	object   *policyv1.PodDisruptionBudget
+	selector labels.Selector
+}
+
+func (c *cluster) setBudget(object *policyv1.PodDisruptionBudget) {
+	c.budgets[types.NamespacedName{Namespace: object.Namespace, Name: object.Name}] = &budget{object, parseSelector(object.Spec.Selector)}
+}
+
+func (c *cluster) removeBudget(namespace, name string) {
+	delete(c.budgets, types.NamespacedName{Namespace: namespace, Name: name})
+}
+
+// protects reports whether pod counts in b. A budget with an empty selector protects nobody from the scheduler, and a pod whose
+// disruption the budget has already counted is free.
+func (b *budget) protects(pod *corev1.Pod) bool {
+	if b.object.Namespace != pod.Namespace || b.selector.Empty() || !b.selector.Matches(labels.Set(pod.Labels)) {
+		return false
+	}
+	_, counted := b.object.Status.DisruptedPods[pod.Name]
+	return !counted
+}
+
+// byBudget divides pods, keeping their order, into those whose eviction would break a budget if all before them were evicted,
+// and the others.
+func byBudget(c *cluster, pods []*podInfo) (protected, free []*podInfo) {
+	left := map[*budget]int32{}
+	for _, b := range c.budgets {
+		left[b] = b.object.Status.DisruptionsAllowed
+	}
+	for _, p := range pods {
+		breaks := false
+		for b := range left {
+			if b.protects(p.pod) {
+				left[b]--
+				breaks = breaks || left[b] < 0
+			}
+		}
+		if breaks {
+			protected = append(protected, p)
+		} else {
+			free = append(free, p)
+		}
+	}
+	return protected, free
+}

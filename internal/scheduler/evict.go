@@ -1,0 +1,90 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// preempt reserves the plan's node for p and marks its victims. Less important pods that had reserved the node look anew:
+// their reckoning did not include p.
+func (s *Scheduler) preempt(p *podInfo, to plan) {
+	for uid, nominee := range s.cluster.nominees[to.node.name] {
+		if nominee.info.priority >= p.priority {
+			continue
+		}
+		s.cluster.dismiss(uid)
+		pod := nominee.info.pod
+		s.outbox.send(func(ctx context.Context) {
+			s.patchStatus(ctx, pod, podPatch(pod, map[string]any{"nominatedNodeName": nil}))
+		})
+		s.queue.rethink(uid, s.Clock.Now())
+	}
+	s.cluster.nominate(p, to.node.name)
+	for _, v := range to.victims {
+		s.cluster.placed[v.pod.UID].evicting = true
+	}
+}
+
+// evict deletes the victims that pod needs gone. If one stays, the reservation is given up and pod tries again.
+func (s *Scheduler) evict(ctx context.Context, pod *corev1.Pod, to plan) {
+	for _, v := range to.victims {
+		err := s.evictOne(ctx, pod, v.pod, to.node.name)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		s.Log.Warn("evicting a pod for a more important one failed, will try again", "pod", v.key, "for", pod.Namespace+"/"+pod.Name, "error", err)
+		s.inbox.send(func(s *Scheduler) { s.abandon(pod.UID, to) })
+		return
+	}
+}
+
+// abandon takes back a plan that was not carried out to the end.
+func (s *Scheduler) abandon(uid types.UID, to plan) {
+	for _, v := range to.victims {
+		if at := s.cluster.placed[v.pod.UID]; at != nil {
+			at.evicting = false
+		}
+	}
+	s.cluster.dismiss(uid)
+	s.queue.rethink(uid, s.Clock.Now())
+}
+
+func (s *Scheduler) evictOne(ctx context.Context, pod, victim *corev1.Pod, node string) error {
+	if victim.DeletionTimestamp != nil {
+		return nil
+	}
+	condition, said := withTransition(victim, corev1.PodCondition{
+		Type:               corev1.DisruptionTarget,
+		Status:             corev1.ConditionTrue,
+		ObservedGeneration: victim.Generation,
+		LastTransitionTime: metav1.NewTime(s.Clock.Now()),
+		Reason:             corev1.PodReasonPreemptionByScheduler,
+		Message:            s.Name + ": preempting to accommodate a higher priority pod",
+	})
+	pods := s.Client.CoreV1().Pods(victim.Namespace)
+	if !said {
+		patch := podPatch(victim, map[string]any{"conditions": []corev1.PodCondition{condition}})
+		if _, err := pods.Patch(ctx, victim.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+			if lost(err) {
+				return nil
+			}
+			return fmt.Errorf("mark %s as to be disrupted: %w", victim.Name, err)
+		}
+	}
+	if err := pods.Delete(ctx, victim.Name, *metav1.NewPreconditionDeleteOptions(string(victim.UID))); err != nil {
+		if lost(err) {
+			return nil
+		}
+		return fmt.Errorf("delete %s: %w", victim.Name, err)
+	}
+	s.recorder.Eventf(victim, pod, corev1.EventTypeNormal, "Preempted", "Preempting", "Preempted by pod %v on node %v", pod.UID, node)
+	return nil
+}
+
+// lost reports whether a request failed because the pod is no longer the one that was meant.
+func lost(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }

@@ -1,0 +1,93 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+// condemned waits until a pod is on its way out for another, and returns what it was told.
+func (r *rig) condemned(name string) {
+	r.t.Helper()
+	r.eventually(name+" is evicted", func(ctx context.Context) (string, error) {
+		p, err := r.CoreV1().Pods("ns").Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		for _, c := range p.Status.Conditions {
+			if p.DeletionTimestamp != nil && c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue && c.Reason == corev1.PodReasonPreemptionByScheduler &&
+				c.Message == "default-scheduler: preempting to accommodate a higher priority pod" {
+				return "", nil
+			}
+		}
+		return fmt.Sprintf("%v %+v", p.DeletionTimestamp, p.Status.Conditions), nil
+	})
+}
+
+func (r *rig) nominated(name, node string) {
+	r.t.Helper()
+	r.eventually(name+" is nominated", func(ctx context.Context) (string, error) {
+		p, err := r.CoreV1().Pods("ns").Get(ctx, name, metav1.GetOptions{})
+		if err != nil || p.Status.NominatedNodeName == node {
+			return "", err
+		}
+		return "nominated: " + p.Status.NominatedNodeName, nil
+	})
+}
+
+func TestPreempts(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	r.node("a", nil)
+	for name, change := range map[string]func(*corev1.Pod){"low": with(cpu("2"), priority(1)), "middle": with(cpu("2"), priority(2))} {
+		r.pod(name, change)
+		r.bound(name, "a")
+	}
+	r.pod("high", with(cpu("1500m"), priority(10)))
+	r.condemned("low")
+	r.refused("high", "0/1 nodes are available: 1 Insufficient cpu.")
+	r.nominated("high", "a")
+	high, err := r.CoreV1().Pods("ns").Get(t.Context(), "high", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.event("low", corev1.EventTypeNormal, "Preempted", fmt.Sprintf("Preempted by pod %s on node a", high.UID))
+
+	r.gone("low") // as its node agent would say in the end
+	r.bound("high", "a")
+	middle, err := r.CoreV1().Pods("ns").Get(t.Context(), "middle", metav1.GetOptions{})
+	if err != nil || middle.DeletionTimestamp != nil {
+		t.Fatalf("a pod that could stay was evicted (%v)", err)
+	}
+}
+
+func TestFailedEvictionIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	var tries atomic.Int32
+	r := start(t, func(_ *Config, writes *rest.Config) {
+		writes.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(q *http.Request) (*http.Response, error) {
+				if q.Method == http.MethodDelete && tries.Add(1) == 1 {
+					return nil, http.ErrHandlerTimeout
+				}
+				return next.RoundTrip(q)
+			})
+		})
+	})
+	r.node("a", nil)
+	r.pod("low", cpu("3"))
+	r.bound("low", "a")
+	r.pod("high", with(cpu("3"), priority(10)))
+	r.condemned("low")
+	r.gone("low")
+	r.bound("high", "a")
+	if tries.Load() != 2 {
+		t.Errorf("%d evictions were sent, want 2", tries.Load())
+	}
+}

@@ -1,0 +1,188 @@
+package scheduler
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+const (
+	noVictims  = "No preemption victims found for incoming pod"
+	notHelpful = "Preemption is not helpful for scheduling"
+
+	neverPreempts      = "not eligible due to preemptionPolicy=Never."
+	victimsTerminating = "not eligible due to a terminating pod on the nominated node."
+)
+
+// plan is what must go so that a refused pod can have a node; or why nothing can.
+type plan struct {
+	node       *node
+	victims    []*podInfo // the most important first
+	violations int        // victims that their disruption budgets would keep
+	why        string     // no plan: the reason, in upstream's words
+	keep       bool       // no plan, but what was planned before goes on
+}
+
+// preempt plans evictions for p, which d says fits nowhere. It leaves c as it found it.
+func preempt(c *cluster, p *podInfo, o options, d *decision) plan {
+	if policy := p.pod.Spec.PreemptionPolicy; policy != nil && *policy == corev1.PreemptNever {
+		return plan{why: neverPreempts, keep: true}
+	}
+	if awaitsVictims(c, p, d) {
+		return plan{why: victimsTerminating, keep: true}
+	}
+	refused := map[reason]int{}
+	if rest := d.total - len(d.helpful); rest > 0 {
+		refused[final(notHelpful)] = rest
+	}
+	var found *plan
+	enough, seen, harmless := max(d.total/10, 100), 0, false
+	first := 0
+	if len(d.helpful) > 0 {
+		first = o.rand.IntN(len(d.helpful))
+	}
+	for i := range d.helpful {
+		n := d.helpful[(first+i)%len(d.helpful)]
+		one, why := planOn(c, p, n, o.rules)
+		if why.refuses() {
+			refused[why]++
+			continue
+		}
+		if found == nil || one.compare(found) < 0 {
+			found = one
+		}
+		harmless = harmless || one.violations == 0
+		if seen++; seen >= enough && harmless {
+			break
+		}
+	}
+	if found == nil {
+		return plan{why: summary(d.total, refused)}
+	}
+	return *found
+}
+
+// awaitsVictims reports whether pods that were evicted for p are still leaving its nominated node.
+func awaitsVictims(c *cluster, p *podInfo, d *decision) bool {
+	nominee := c.nominations[p.pod.UID]
+	if nominee == nil {
+		return false
+	}
+	n := c.nodes[nominee.node]
+	if n == nil || !slices.Contains(d.helpful, n) {
+		return false
+	}
+	for uid, q := range n.pods {
+		if q.priority < p.priority && (c.placed[uid].evicting || preempted(q.pod)) {
+			return true
+		}
+	}
+	return false
+}
+
+// preempted reports whether pod is on its way out because a scheduler evicted it.
+func preempted(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue && c.Reason == corev1.PodReasonPreemptionByScheduler
+	})
+}
+
+// planOn finds the pods to evict from n: all that are less important than p, save those that can stay. Pods whose budgets
+// are used up are the first to stay, then the more important ones.
+func planOn(c *cluster, p *podInfo, n *node, rules []rule) (*plan, reason) {
+	var lower []*podInfo
+	for _, q := range n.pods {
+		if q.priority < p.priority {
+			lower = append(lower, q)
+		}
+	}
+	if len(lower) == 0 {
+		return nil, final(noVictims)
+	}
+	slices.SortFunc(lower, byImportance)
+	taken := make(map[*podInfo]*placed, len(lower))
+	for _, q := range lower {
+		taken[q] = c.lift(q.pod.UID)
+	}
+	defer func() {
+		for _, at := range taken {
+			c.putBack(at)
+		}
+	}()
+	if why, _ := refusal(c, p, n, rules); why.refuses() {
+		return nil, why
+	}
+	out := &plan{node: n}
+	protected, free := byBudget(c, lower)
+	for i, group := range [][]*podInfo{protected, free} {
+		for _, q := range group {
+			c.putBack(taken[q])
+			if why, _ := refusal(c, p, n, rules); !why.refuses() {
+				delete(taken, q)
+				continue
+			}
+			c.lift(q.pod.UID)
+			out.victims = append(out.victims, q)
+			if i == 0 {
+				out.violations++
+			}
+		}
+	}
+	slices.SortFunc(out.victims, byImportance)
+	return out, reason{}
+}
+
+// byImportance orders the more important pod first: by priority, then the one that has run longer.
+func byImportance(a, b *podInfo) int {
+	return cmp.Or(
+		cmp.Compare(b.priority, a.priority),
+		cmp.Compare(a.started(), b.started()),
+		cmp.Compare(a.pod.UID, b.pod.UID),
+	)
+}
+
+// started is when p began to run, in nanoseconds; one that has not yet counts as the newest.
+func (p *podInfo) started() int64 {
+	if p.pod.Status.StartTime == nil {
+		return math.MaxInt64
+	}
+	return p.pod.Status.StartTime.UnixNano()
+}
+
+// compare is negative when a is the lesser evil: fewer broken budgets, a less important first victim, less importance in
+// sum, fewer victims, and then the one whose most important victims have run for the shorter time.
+func (a *plan) compare(b *plan) int {
+	return cmp.Or(
+		cmp.Compare(a.violations, b.violations),
+		cmp.Compare(a.highest(), b.highest()),
+		cmp.Compare(a.sum(), b.sum()),
+		cmp.Compare(len(a.victims), len(b.victims)),
+		cmp.Compare(b.earliest(), a.earliest()),
+	)
+}
+
+func (a *plan) highest() int64 {
+	if len(a.victims) == 0 {
+		return math.MinInt64
+	}
+	return int64(a.victims[0].priority)
+}
+
+// sum adds priorities, moved so that all are positive: many victims of negative priority are not better than one.
+func (a *plan) sum() int64 {
+	var sum int64
+	for _, v := range a.victims {
+		sum += int64(v.priority) - math.MinInt32
+	}
+	return sum
+}
+
+// earliest is the start of the oldest among the most important victims, which come first in that order.
+func (a *plan) earliest() int64 {
+	if len(a.victims) == 0 {
+		return math.MaxInt64
+	}
+	return a.victims[0].started()
+}
