@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"context"
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
@@ -9,12 +8,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-// DisruptionBudgets decides whether a pod may be evicted now.
-type DisruptionBudgets interface {
-	// Disrupt takes one disruption of pod from its budgets; its error, a 429 as a rule, refuses the eviction.
-	Disrupt(ctx context.Context, pod *corev1.Pod, dryRun bool) error
-}
 
 // evict deletes a pod if its disruption budgets allow it.
 func (s *Server) evict(rq *request, ep *endpoint) error {
@@ -40,16 +33,30 @@ func (s *Server) evict(rq *request, ep *endpoint) error {
 	if len(p.options.DryRun) > 0 {
 		o.DryRun = p.options.DryRun
 	}
-	if s.cfg.Budgets != nil && budgeted(pod) {
-		if err := s.cfg.Budgets.Disrupt(rq.Context(), pod, len(o.DryRun) > 0); err != nil {
+	pinned := pod.Status.Phase == corev1.PodPending && pod.DeletionTimestamp == nil
+	if budgeted(pod) {
+		if pinned, err = s.disrupt(rq.Context(), pod, len(o.DryRun) > 0); err != nil {
 			return err
 		}
+	}
+	if pinned {
+		pin(o, pod)
 	}
 	if _, err := s.run(rq, rq.deletion(ep, rq.route.namespace, rq.route.name, o)); err != nil {
 		return err
 	}
 	rq.succeed(http.StatusCreated)
 	return nil
+}
+
+// pin lets a deletion happen only to the pod as it was looked at.
+func pin(o *metav1.DeleteOptions, pod *corev1.Pod) {
+	if o.Preconditions == nil {
+		o.Preconditions = &metav1.Preconditions{}
+	}
+	if o.Preconditions.ResourceVersion == nil {
+		o.Preconditions.ResourceVersion = &pod.ResourceVersion
+	}
 }
 
 // budgeted is false for pods whose end disrupts nothing: those that run no more, not yet, or are on their way out.

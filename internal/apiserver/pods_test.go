@@ -19,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
@@ -275,6 +276,51 @@ func TestEviction(t *testing.T) {
 	}
 	if _, err := s.Client.CoreV1().Pods("n").Get(t.Context(), "a", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("evicted pod: %v", err)
+	}
+}
+
+// TestEvictionKeepsBudgets evicts ready pods of one budget until it is used up.
+func TestEvictionKeepsBudgets(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t)
+	pods, budgets := s.Client.CoreV1().Pods("n"), s.Client.PolicyV1().PodDisruptionBudgets("n")
+	for _, name := range []string{"a", "b"} {
+		p := pod(name)
+		p.Labels = map[string]string{"app": "web"}
+		mustCreate(t, s, p)
+		if err := bind(t, s, name, "n1"); err != nil {
+			t.Fatal(err)
+		}
+		ready := []byte(`{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}`)
+		if _, err := pods.Patch(t.Context(), name, types.StrategicMergePatchType, ready, metav1.PatchOptions{}, "status"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := intstr.FromInt32(1)
+	b, err := budgets.Create(t.Context(), &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: policyv1.PodDisruptionBudgetSpec{
+		MinAvailable: &one, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	evict := func(name string) error {
+		return pods.EvictV1(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	}
+	if err := evict("a"); !apierrors.IsTooManyRequests(err) {
+		t.Errorf("before the budget's controller has seen it: %v", err)
+	}
+	b.Status = policyv1.PodDisruptionBudgetStatus{ObservedGeneration: b.Generation, DisruptionsAllowed: 1, CurrentHealthy: 2, DesiredHealthy: 1, ExpectedPods: 2}
+	if _, err := budgets.UpdateStatus(t.Context(), b, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := evict("a"); err != nil {
+		t.Errorf("within the budget: %v", err)
+	}
+	if err := evict("b"); !apierrors.IsTooManyRequests(err) || !apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause) {
+		t.Errorf("beyond the budget: %v", err)
+	}
+	got, err := budgets.Get(t.Context(), "web", metav1.GetOptions{})
+	if err != nil || got.Status.DisruptionsAllowed != 0 || len(got.Status.DisruptedPods) != 1 {
+		t.Errorf("the budget afterwards: %v %+v", err, got.Status)
 	}
 }
 

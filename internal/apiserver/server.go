@@ -41,7 +41,6 @@ type Config struct {
 	Tokens        Tokens                  // nil: serviceaccounts/token answers 501
 	Reviewer      TokenReviewer           // nil: TokenReview answers 501
 	Rules         Rules                   // nil: SelfSubjectRulesReview answers that it cannot tell
-	Budgets       DisruptionBudgets       // nil: evictions are never refused
 	Audit         func(*AuditEvent)       // nil: nobody listens
 	ConnContext   ConnContext             // nil: nothing is kept per connection
 	Nodes         Nodes                   // how to reach nodes and pods
