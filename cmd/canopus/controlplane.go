@@ -57,6 +57,7 @@ type controlPlane struct {
 	own      *client.Access // as system:apiserver
 	rbac     *rbac.Authorizer
 	nodes    *node.Authorizer
+	rules    chan struct{} // closed once the authorizers have read their rules
 	checks   auth.Union
 	tokens   *token.Authority
 	server   *apiserver.Server
@@ -181,7 +182,8 @@ func (c *controlPlane) makeAuth() error {
 	if c.nodes, err = node.New(node.Config{Informers: c.own.Informers}); err != nil {
 		return err
 	}
-	c.checks = auth.Union{auth.Masters{}, c.nodes, c.rbac}
+	c.rules = make(chan struct{})
+	c.checks = auth.Union{auth.Masters{}, auth.Gate{Open: c.rules, Authorizer: auth.Union{c.nodes, c.rbac}}}
 	keys, err := token.NewKeys(c.cluster.ServiceAccountKey())
 	if err != nil {
 		return err
@@ -366,9 +368,10 @@ func (c *controlPlane) close() {
 	}
 }
 
-// verify reports parts of this process that read what they could not read over HTTPS: a rule is missing.
+// verify lets requests in once there are rules to judge them by, and reports parts of this process that read what they could
+// not read over HTTPS: a rule is missing.
 func (c *controlPlane) verify(ctx context.Context) error {
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for c.synced(ctx) != nil {
 		select {
@@ -377,6 +380,7 @@ func (c *controlPlane) verify(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+	close(c.rules)
 	if err := c.local.Verify(ctx); err != nil && ctx.Err() == nil {
 		c.log.Error("parts of this process read what their role does not allow: add the rules, or they will fail as processes of their own", "error", err)
 	}
