@@ -7,6 +7,7 @@ import (
 
 // token: a pod reaches the API by the kubernetes Service with its own token, and may do what its role says.
 func token(t *testing.T, s *scenario) {
+	s.apply(t, "roles.yaml")
 	s.apply(t, "access.yaml", "KUBECTL", s.Node.Bin("kubectl"))
 	s.k(t, "wait", "pod/reader", "pod/nobody", "--for=condition=Ready", "--timeout=60s")
 	// By address: name resolution is another story.
@@ -38,7 +39,7 @@ func token(t *testing.T, s *scenario) {
 
 // access: what kubectl auth can-i says, as the admin and as others, and short-lived tokens.
 func access(t *testing.T, s *scenario) {
-	s.apply(t, "access.yaml", "KUBECTL", s.Node.Bin("kubectl"))
+	s.apply(t, "roles.yaml")
 	reader := "--as=system:serviceaccount:" + s.ns + ":reader"
 	for _, c := range []struct{ args, want string }{
 		{"auth can-i create deployments", "yes"},

@@ -15,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 )
 
 // serves waits until the API server and the node do their work again.
@@ -45,6 +47,7 @@ func killDuringWrites(t *testing.T, s *scenario) {
 			}
 		})
 	}
+	refused := s.askAlways(ctx, t, &wg)
 	count := func() int { mu.Lock(); defer mu.Unlock(); return len(acknowledged) }
 	for range kills {
 		before := count()
@@ -59,6 +62,9 @@ func killDuringWrites(t *testing.T, s *scenario) {
 	}
 	stop()
 	wg.Wait()
+	for _, err := range *refused {
+		t.Errorf("one who may was told: %v", err)
+	}
 	list, err := s.Client.CoreV1().ConfigMaps(s.ns).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +79,35 @@ func killDuringWrites(t *testing.T, s *scenario) {
 		}
 	}
 	t.Logf("%d writes acknowledged across %d kills, %d objects there", len(acknowledged), kills, len(there))
+}
+
+// askAlways lists pods again and again as a service account that may. The server may be away, but when it answers it must
+// not refuse: a client takes that for the last word. Read the result after wg.
+func (s *scenario) askAlways(ctx context.Context, t *testing.T, wg *sync.WaitGroup) *[]error {
+	t.Helper()
+	s.Input(t, manifest(t, "roles.yaml"), s.args([]string{"apply", "-f", "-"})...)
+	config := rest.AnonymousClientConfig(s.Config)
+	config.Dial, config.QPS = s.Control.Dial, -1
+	config.BearerToken = strings.TrimSpace(s.k(t, "create", "token", "reader"))
+	reader, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	harness.Until(t, patience, "the role to count", func() error {
+		_, err := reader.CoreV1().Pods(s.ns).List(ctx, metav1.ListOptions{})
+		return err
+	})
+	var refused []error
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			_, err := reader.CoreV1().Pods(s.ns).List(ctx, metav1.ListOptions{})
+			if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+				refused = append(refused, err)
+			}
+			harness.Pause(ctx, time.Millisecond)
+		}
+	})
+	return &refused
 }
 
 // write creates a ConfigMap and reports whether the server said that it is stored.

@@ -114,7 +114,7 @@ func badImage(t *testing.T, s *scenario) {
 	s.k(t, "rollout", "status", "deployment/app", "--timeout=60s")
 	before := s.pods(t, "app=app")
 	l := s.request(t, "app")
-	s.k(t, "set", "image", "deployment/app", "app=canopus.local/no-such-image:1")
+	s.k(t, "set", "image", "deployment/app", "app=127.0.0.1:5/no-such-image:1")
 	r := s.Try(t, "", s.args([]string{"rollout", "status", "deployment/app", "--timeout=40s"})...)
 	if r.Code == 0 || !strings.Contains(r.Stderr+r.Stdout, "exceeded its progress deadline") {
 		t.Errorf("a rollout that cannot proceed: %v", r)
