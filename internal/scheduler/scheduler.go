@@ -5,9 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -27,10 +27,11 @@ type Config struct {
 	Informers informers.SharedInformerFactory // started by the Scheduler
 	Clock     clock.WithTicker
 	Log       *slog.Logger
-	Name      string // pods with this spec.schedulerName are ours; "default-scheduler" unless set
-	Percent   int    // share of nodes to find fitting, 1..100; 0: adaptive
-	Seed      uint64 // of the choice among equal nodes; 0: from the clock
-	Binders   int    // requests under way at once; 64 unless set
+	Name      string                // pods with this spec.schedulerName are ours; "default-scheduler" unless set
+	Percent   int                   // share of nodes to find fitting, 1..100; 0: adaptive
+	Seed      uint64                // of the choice among equal nodes; 0: from the clock
+	Binders   int                   // requests under way at once; 64 unless set
+	Metrics   prometheus.Registerer // sees the scheduler's metrics while it runs; optional
 }
 
 // Scheduler assigns nodes to pods. Its cluster and queue belong to the Run goroutine.
@@ -43,18 +44,13 @@ type Scheduler struct {
 	outbox   *outbox
 	recorder events.EventRecorder
 	handlers []handler
-	figures  figures
+	metrics  *metrics
 }
 
 // handler is where an informer reports to us.
 type handler struct {
 	informer cache.SharedIndexInformer
 	cache.ResourceEventHandlerRegistration
-}
-
-// figures count what metrics show.
-type figures struct {
-	scheduled, unschedulable, failed atomic.Int64
 }
 
 // New checks c and registers the Scheduler's informers; nothing runs before Run.
@@ -80,6 +76,7 @@ func New(c Config) (*Scheduler, error) {
 		cluster: newCluster(),
 		queue:   newQueue(),
 		outbox:  newOutbox(),
+		metrics: newMetrics(c.Name),
 		options: options{rules: defaultRules(), percent: c.Percent, rand: rand.New(rand.NewPCG(c.Seed, 0))},
 	}
 	for _, r := range []struct {
@@ -103,6 +100,11 @@ func New(c Config) (*Scheduler, error) {
 // Run schedules until ctx ends. It returns nil then. A Scheduler runs once.
 func (s *Scheduler) Run(ctx context.Context) error {
 	defer s.unregister()
+	hide, err := s.metrics.register(s.Metrics)
+	if err != nil {
+		return err
+	}
+	defer hide()
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: s.Client.EventsV1()})
 	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
 		return err
@@ -141,7 +143,9 @@ func (s *Scheduler) loop(ctx context.Context) {
 		for _, item := range s.inbox.take() {
 			item(s)
 		}
-		if w := s.queue.pop(s.Clock.Now()); w != nil {
+		w := s.queue.pop(s.Clock.Now())
+		s.metrics.queued(s.queue)
+		if w != nil {
 			s.schedule(w)
 			continue
 		}
@@ -166,6 +170,7 @@ func (s *Scheduler) sleep(ctx context.Context) {
 
 // schedule decides on one pod and hands the outcome to the binders.
 func (s *Scheduler) schedule(w *queued) {
+	w.tried = s.Clock.Now()
 	d := decide(s.cluster, w.info, s.options)
 	if d.node != "" {
 		s.cluster.dismiss(w.info.pod.UID)
@@ -173,7 +178,10 @@ func (s *Scheduler) schedule(w *queued) {
 		s.outbox.send(func(ctx context.Context) { s.bind(ctx, w, d.node) })
 		return
 	}
-	s.figures.unschedulable.Add(1)
+	s.metrics.attempt(resultUnschedulable, s.Clock.Since(w.tried))
+	if d.total > 0 {
+		s.metrics.preempted(len(d.plan.victims))
+	}
 	s.queue.refuse(w, d.turns|podChanged, s.Clock.Now())
 	switch {
 	case d.plan.node != nil:
@@ -209,8 +217,13 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 	if at := s.cluster.placed[pod.UID]; at != nil && at.assumed {
 		return // its binding is under way
 	}
-	if pod.Spec.SchedulerName != s.Name || pod.DeletionTimestamp != nil || len(pod.Spec.SchedulingGates) > 0 {
+	if pod.Spec.SchedulerName != s.Name || pod.DeletionTimestamp != nil {
 		s.forgetWaiting(pod.UID)
+		return
+	}
+	if len(pod.Spec.SchedulingGates) > 0 {
+		s.forgetWaiting(pod.UID)
+		s.queue.gated[pod.UID] = true
 		return
 	}
 	p := newPending(pod)
