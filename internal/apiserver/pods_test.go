@@ -305,8 +305,9 @@ func TestEvictionKeepsBudgets(t *testing.T) {
 	evict := func(name string) error {
 		return pods.EvictV1(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
-	if err := evict("a"); !apierrors.IsTooManyRequests(err) {
-		t.Errorf("before the budget's controller has seen it: %v", err)
+	resp, text := send(t, s, "POST", "/api/v1/namespaces/n/pods/a/eviction", "application/json", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"a"}}`)
+	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "10" || !strings.Contains(text, "still being processed") {
+		t.Errorf("before the budget's controller has seen it: %d %s", resp.StatusCode, text)
 	}
 	b.Status = policyv1.PodDisruptionBudgetStatus{ObservedGeneration: b.Generation, DisruptionsAllowed: 1, CurrentHealthy: 2, DesiredHealthy: 1, ExpectedPods: 2}
 	if _, err := budgets.UpdateStatus(t.Context(), b, metav1.UpdateOptions{}); err != nil {
