@@ -69,14 +69,16 @@ func (s *Scheduler) bind(ctx context.Context, w *queued, node string) {
 		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
 	}, metav1.CreateOptions{})
 	if err == nil {
-		s.figures.scheduled.Add(1)
+		now := s.Clock.Now()
+		s.metrics.attempt(resultScheduled, now.Sub(w.tried))
+		s.metrics.bound(w.attempts, now.Sub(w.since))
 		s.recorder.Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node)
 		return
 	}
 	if ctx.Err() != nil {
 		return
 	}
-	s.figures.failed.Add(1)
+	s.metrics.attempt(resultError, s.Clock.Since(w.tried))
 	s.inbox.send(func(s *Scheduler) { s.unassume(w, lost(err)) })
 	if lost(err) {
 		s.Log.Debug("pod is no longer ours to bind", "pod", w.info.key, "node", node, "error", err)

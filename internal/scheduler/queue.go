@@ -19,6 +19,8 @@ type queued struct {
 	info     *podInfo
 	seq      int64 // order of arrival among equals
 	attempts int
+	since    time.Time // came into the queue first
+	tried    time.Time // began to be tried last
 	place    place
 	at       int       // index in its heap
 	ready    time.Time // backing off until then; refused: last refused at
@@ -39,6 +41,7 @@ type queue struct {
 	active  podHeap
 	backoff podHeap
 	refused map[types.UID]*queued
+	gated   map[types.UID]bool // pods that are not to be tried yet; in none of the three places
 	seq     int64
 }
 
@@ -46,6 +49,7 @@ func newQueue() *queue {
 	return &queue{
 		pods:    map[types.UID]*queued{},
 		refused: map[types.UID]*queued{},
+		gated:   map[types.UID]bool{},
 		active:  podHeap{less: beforeByPriority},
 		backoff: podHeap{less: func(a, b *queued) bool { return a.ready.Before(b.ready) }},
 	}
@@ -60,10 +64,11 @@ func beforeByPriority(a, b *queued) bool {
 
 // set adds a pod, or replaces a waiting pod's description; a refused pod that changed is tried again.
 func (q *queue) set(p *podInfo, now time.Time) {
+	delete(q.gated, p.pod.UID)
 	w := q.pods[p.pod.UID]
 	if w == nil {
 		q.seq++
-		w = &queued{info: p, seq: q.seq}
+		w = &queued{info: p, seq: q.seq, since: now}
 		q.pods[p.pod.UID] = w
 		q.push(w, active)
 		return
@@ -79,6 +84,7 @@ func (q *queue) set(p *podInfo, now time.Time) {
 }
 
 func (q *queue) remove(uid types.UID) {
+	delete(q.gated, uid)
 	if w := q.pods[uid]; w != nil {
 		q.take(w)
 		delete(q.pods, uid)
