@@ -27,10 +27,11 @@ type Config struct {
 	Log   *slog.Logger
 }
 
-// The timers of a member that has nobody to wait for: it elects itself, so a missed heartbeat means nothing.
+// The timers of a member that has nobody to wait for: it elects itself, so a missed heartbeat means nothing. A start takes one
+// to six ticks; ticks are most of what an idle server does.
 const (
-	aloneTick     = 10 * time.Millisecond
-	aloneElection = 100 * time.Millisecond
+	aloneTick     = 30 * time.Millisecond
+	aloneElection = 150 * time.Millisecond
 )
 
 const (
