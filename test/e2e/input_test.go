@@ -99,7 +99,7 @@ func wrongs(ns string) []wrong {
 		{"no-such-path", "GET", "/apis/../..//%2e%2e/etc/passwd", nil, "", 404, metav1.StatusReasonNotFound, ""},
 		{"method", "POST", maps + "/settings", asJSON, "{}", 405, metav1.StatusReasonMethodNotAllowed, ""},
 		{"selector", "GET", maps + "?labelSelector=a%3D%3D%3Db", nil, "", 400, bad, ""},
-		{"field-selector", "GET", maps + "?fieldSelector=spec.nothing%3Dx", nil, "", 400, bad, "field label not supported"},
+		{"field-selector", "GET", maps + "?fieldSelector=spec.nothing%3Dx", nil, "", 400, bad, "is not a known field selector"},
 		{"limit", "GET", maps + "?limit=many", nil, "", 400, bad, ""},
 		{"continue", "GET", maps + "?limit=1&continue=rubbish", nil, "", 400, bad, "continue"},
 		{"resource-version", "GET", maps + "?resourceVersion=abc", nil, "", 400, bad, ""},

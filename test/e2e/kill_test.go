@@ -223,14 +223,16 @@ func killDuringRollout(t *testing.T, s *scenario) {
 func namesAfterKill(t *testing.T, s *scenario) {
 	s.apply(t, "lookups.yaml")
 	s.k(t, "wait", "pod/lookups", "--for=condition=Ready", "--timeout=60s")
-	asked := func() int { return strings.Count(s.k(t, "logs", "lookups"), "ok ") }
+	asked := 0
 	more := func() {
 		t.Helper()
-		before := asked()
 		harness.Until(t, patience, "ten more lookups", func() error {
-			if n := asked() - before; n < 10 {
-				return fmt.Errorf("%d so far", n)
+			r := s.Try(t, "", s.args([]string{"logs", "lookups"})...) // the agent may not serve yet
+			n := strings.Count(r.Stdout, "ok ")
+			if r.Code != 0 || n < asked+10 {
+				return fmt.Errorf("%d were answered before, %d now: %s", asked, n, r.Stderr)
 			}
+			asked = n
 			return nil
 		})
 	}
