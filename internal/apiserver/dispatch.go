@@ -62,6 +62,9 @@ func (s *Server) serve(rq *request) error {
 		}
 		return errNoPage()
 	}
+	if rt.watchPath && (rt.verb != "watch" || rt.subresource != "") {
+		return errMethod() // the prefix is for watching objects, nothing else
+	}
 	if rt.subresource != "" {
 		return s.serveSubresource(rq, ep)
 	}
@@ -75,7 +78,7 @@ func (s *Server) serve(rq *request) error {
 		return s.serveVirtual(rq, ep)
 	}
 	verb := rt.verb
-	if verb == "get" && rt.watchPath || verb == "" || !ep.supports(verb) {
+	if verb == "" || !ep.supports(verb) {
 		return errMethod()
 	}
 	switch verb {
