@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"canopus/internal/controllers/clusterroleaggregation"
+	"canopus/internal/controllers/cronjob"
 	"canopus/internal/controllers/daemonset"
 	"canopus/internal/controllers/deployment"
 	"canopus/internal/controllers/endpoints"
@@ -62,6 +63,7 @@ func All() []Controller {
 		{"replicaset-controller", "replicaset-controller", func(_ Config, p Parts) (Runner, error) { return replicaset.New(p.Deps) }},
 		{"daemonset-controller", "daemon-set-controller", func(_ Config, p Parts) (Runner, error) { return daemonset.New(p.Deps) }},
 		{"job-controller", "job-controller", func(_ Config, p Parts) (Runner, error) { return job.New(p.Deps) }},
+		{"cronjob-controller", "cronjob-controller", func(_ Config, p Parts) (Runner, error) { return cronjob.New(p.Deps) }},
 		{"ttl-after-finished-controller", "ttl-after-finished-controller", func(_ Config, p Parts) (Runner, error) { return ttlafterfinished.New(p.Deps) }},
 		{"endpoint-controller", "endpoint-controller", func(_ Config, p Parts) (Runner, error) { return endpoints.New(p.Deps) }},
 		{"endpoint-slice-controller", "endpointslice-controller", func(_ Config, p Parts) (Runner, error) { return endpointslice.New(p.Deps) }},
