@@ -42,11 +42,12 @@ type cluster struct {
 	images      map[string]int // image name → nodes that hold it
 	spread      *spreadIndex
 	affinity    *affinityIndex
+	workloads   *workloads
 	start       int // where the next pod begins to look, so that sampling goes round
 }
 
 func newCluster() *cluster {
-	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{}, spread: newSpreadIndex(), affinity: newAffinityIndex(),
+	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{}, spread: newSpreadIndex(), affinity: newAffinityIndex(), workloads: newWorkloads(),
 		nominations: map[types.UID]*nomination{}, nominees: map[string]map[types.UID]*nomination{}, budgets: map[types.NamespacedName]*budget{},
 	}
 }

@@ -200,6 +200,9 @@ func randomNode(r *rand.Rand) *corev1.Node {
 		if r.IntN(5) > 0 {
 			n.Labels["zone"] = strconv.Itoa(r.IntN(3))
 		}
+		if r.IntN(5) > 0 {
+			n.Labels["rack"] = strconv.Itoa(r.IntN(4))
+		}
 		if r.IntN(6) == 0 {
 			n.Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoSchedule}}
 		}
@@ -220,6 +223,9 @@ func randomPod(r *rand.Rand, step int) *corev1.Pod {
 			if r.IntN(3) == 0 && when == corev1.DoNotSchedule {
 				p.Spec.TopologySpreadConstraints[0].MinDomains = ptr.To(int32(1 + r.IntN(4)))
 			}
+		}
+		if r.IntN(4) == 0 {
+			spreadBy(corev1.DoNotSchedule, []string{"zone", corev1.LabelHostname, "rack"}[r.IntN(3)], func(c *corev1.TopologySpreadConstraint) { c.MaxSkew = 2 })(p)
 		}
 		randomAffinity(r, p)
 		priority(int32(r.IntN(4)))(p)

@@ -30,7 +30,7 @@ func defaultRules() []rule {
 		{name: "NodeAffinity", filter: filterAffinity, turns: nodeAdded | nodeLabels, score: scoreAffinity, normal: moreIsBetter, weight: 2},
 		{name: "NodePorts", filter: filterPorts, turns: nodeAdded | podGone},
 		{name: "NodeResourcesFit", filter: filterResources, turns: nodeAdded | nodeAllocatable | podGone, score: scoreLeastAllocated, weight: 1},
-		{name: "PodTopologySpread", filter: filterSpread, turns: nodeAdded | nodeLabels | nodeTaints | podGone | podPlaced, score: scoreSpread, normal: fewerIsBetter, weight: 2},
+		{name: "PodTopologySpread", filter: filterSpread, turns: nodeAdded | nodeLabels | nodeTaints | podGone | podPlaced, score: scoreSpread, normal: normalSpread, weight: 2},
 		{name: "InterPodAffinity", filter: filterPodAffinity, turns: nodeAdded | nodeLabels | podGone | podPlaced | namespaceLabels, score: scorePodAffinity, normal: stretch, weight: 2},
 		{name: "NodeResourcesBalancedAllocation", score: scoreBalanced, weight: 1},
 		{name: "ImageLocality", score: scoreImages, weight: 1},

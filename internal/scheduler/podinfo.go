@@ -1,12 +1,8 @@
 package scheduler
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	schedhelper "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
@@ -31,13 +27,6 @@ func (h hostPort) clashes(o hostPort) bool {
 
 const anyAddress = "0.0.0.0"
 
-// spreadConstraint is one topology spread constraint, parsed.
-type spreadConstraint struct {
-	corev1.TopologySpreadConstraint
-	selector labels.Selector // label selector with matchLabelKeys merged in
-	key      string          // identity of the counts it reads: see spreadIndex
-}
-
 // podInfo is a pod with everything that rules read computed once. Immutable, the pod included.
 type podInfo struct {
 	pod       *corev1.Pod
@@ -50,7 +39,7 @@ type podInfo struct {
 	required  nodeaffinity.RequiredNodeAffinity
 	selects   bool // required is not empty
 	preferred *nodeaffinity.PreferredSchedulingTerms
-	spread    []spreadConstraint
+	spread    spreadConstraints
 }
 
 func newPodInfo(pod *corev1.Pod) *podInfo {
@@ -78,42 +67,8 @@ func newPending(pod *corev1.Pod) *podInfo {
 		// A term that does not parse was refused by validation; one that slipped through is indifferent, not fatal.
 		p.preferred, _ = nodeaffinity.NewPreferredSchedulingTerms(affinity.PreferredDuringSchedulingIgnoredDuringExecution)
 	}
-	for _, c := range pod.Spec.TopologySpreadConstraints {
-		p.spread = append(p.spread, newSpreadConstraint(pod, c))
-	}
+	p.spread = newSpreadConstraints(pod)
 	return p
-}
-
-func newSpreadConstraint(pod *corev1.Pod, c corev1.TopologySpreadConstraint) spreadConstraint {
-	selector := withLabelKeys(parseSelector(c.LabelSelector), metav1.LabelSelectorOpIn, c.MatchLabelKeys, pod.Labels)
-	out := spreadConstraint{TopologySpreadConstraint: c, selector: selector}
-	id := []string{pod.Namespace, c.TopologyKey, selector.String()}
-	if honors(c.NodeAffinityPolicy, corev1.NodeInclusionPolicyHonor) {
-		id = append(id, "affinity", labels.Set(pod.Spec.NodeSelector).String(), affinityID(pod))
-	}
-	if honors(c.NodeTaintsPolicy, corev1.NodeInclusionPolicyIgnore) {
-		for _, t := range pod.Spec.Tolerations {
-			id = append(id, "tolerates", t.String())
-		}
-	}
-	out.key = strings.Join(id, "\x00")
-	return out
-}
-
-// honors reports whether a node inclusion policy, or its default when unset, is Honor.
-func honors(policy *corev1.NodeInclusionPolicy, unset corev1.NodeInclusionPolicy) bool {
-	if policy == nil {
-		policy = &unset
-	}
-	return *policy == corev1.NodeInclusionPolicyHonor
-}
-
-func affinityID(pod *corev1.Pod) string {
-	a := pod.Spec.Affinity
-	if a == nil || a.NodeAffinity == nil || a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
-		return ""
-	}
-	return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.String()
 }
 
 // hostPorts lists what pod's containers and sidecars claim of their node.

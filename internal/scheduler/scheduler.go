@@ -86,6 +86,9 @@ func New(c Config) (*Scheduler, error) {
 		{c.Informers.Core().V1().Nodes().Informer(), handle(s.inbox, (*Scheduler).observeNode, (*Scheduler).forgetNode)},
 		{c.Informers.Core().V1().Namespaces().Informer(), handle(s.inbox, (*Scheduler).observeNamespace, (*Scheduler).forgetNamespace)},
 		{c.Informers.Policy().V1().PodDisruptionBudgets().Informer(), handle(s.inbox, (*Scheduler).observeBudget, (*Scheduler).forgetBudget)},
+		{c.Informers.Core().V1().Services().Informer(), handle(s.inbox, (*Scheduler).observeService, (*Scheduler).forgetService)},
+		{c.Informers.Apps().V1().ReplicaSets().Informer(), handle(s.inbox, (*Scheduler).observeReplicaSet, (*Scheduler).forgetReplicaSet)},
+		{c.Informers.Apps().V1().StatefulSets().Informer(), handle(s.inbox, (*Scheduler).observeStatefulSet, (*Scheduler).forgetStatefulSet)},
 		{c.Informers.Core().V1().Pods().Informer(), s.podHandler()},
 	} {
 		registration, err := r.informer.AddEventHandler(r.handler)

@@ -13,13 +13,14 @@ const (
 )
 
 // maxSpreadCounts bounds how many different constraints are kept counted; the least recently used goes first.
-const maxSpreadCounts = 512
+const maxSpreadCounts = 4096
 
 // spreadIndex keeps, for every constraint asked about lately, how many matching pods each topology domain holds. Counts change
 // with each placed pod and each node, so a cycle reads them instead of walking the pods.
 type spreadIndex struct {
-	counts map[string]*spreadCount // by spreadConstraint.key
-	clock  int64                   // counts uses, for eviction
+	counts      map[string]*spreadCount          // by spreadConstraint.key
+	byNamespace map[string]map[*spreadCount]bool // the same
+	clock       int64                            // counts uses, for eviction
 }
 
 // spreadCount counts the pods of one namespace that match one selector, over the nodes one pod shape may use.
@@ -37,11 +38,12 @@ type domain struct {
 	nodes int // eligible nodes; a domain without any is gone
 }
 
-func newSpreadIndex() *spreadIndex { return &spreadIndex{counts: map[string]*spreadCount{}} }
+func newSpreadIndex() *spreadIndex {
+	return &spreadIndex{counts: map[string]*spreadCount{}, byNamespace: map[string]map[*spreadCount]bool{}}
+}
 
-// get returns the up-to-date counts that constraint i of p reads.
-func (x *spreadIndex) get(c *cluster, p *podInfo, i int) *spreadCount {
-	constraint := &p.spread[i]
+// get returns the up-to-date counts that a constraint of p reads.
+func (x *spreadIndex) get(c *cluster, p *podInfo, constraint *spreadConstraint) *spreadCount {
 	x.clock++
 	if s := x.counts[constraint.key]; s != nil {
 		s.used = x.clock
@@ -60,6 +62,10 @@ func (x *spreadIndex) get(c *cluster, p *podInfo, i int) *spreadCount {
 		s.countNode(n, 1)
 	}
 	x.counts[constraint.key] = s
+	if x.byNamespace[s.namespace] == nil {
+		x.byNamespace[s.namespace] = map[*spreadCount]bool{}
+	}
+	x.byNamespace[s.namespace][s] = true
 	return s
 }
 
@@ -73,20 +79,25 @@ func (x *spreadIndex) evict() {
 			oldest, at = key, s.used
 		}
 	}
+	s := x.counts[oldest]
 	delete(x.counts, oldest)
+	delete(x.byNamespace[s.namespace], s)
+	if len(x.byNamespace[s.namespace]) == 0 {
+		delete(x.byNamespace, s.namespace)
+	}
 }
 
-// eligibility says which nodes a constraint looks at: those with its topology label that the pod's own node affinity allows, and,
+// eligibility says which nodes a constraint looks at: those with its topology label and those of the constraints beside it, that the pod's own node affinity allows, and,
 // if asked, whose taints it tolerates.
 func eligibility(p *podInfo, constraint *spreadConstraint) func(*node) bool {
 	byAffinity := p.selects && honors(constraint.NodeAffinityPolicy, corev1.NodeInclusionPolicyHonor)
 	byTaints := honors(constraint.NodeTaintsPolicy, corev1.NodeInclusionPolicyIgnore)
-	required, tolerations, key := p.required, p.pod.Spec.Tolerations, constraint.TopologyKey
+	required, tolerations, key, others := p.required, p.pod.Spec.Tolerations, constraint.TopologyKey, constraint.labels
 	return func(n *node) bool {
 		if n.object == nil {
 			return false
 		}
-		if _, ok := n.object.Labels[key]; !ok {
+		if _, ok := n.object.Labels[key]; !ok || !n.labelled(others) {
 			return false
 		}
 		if byAffinity {
@@ -138,7 +149,7 @@ func (x *spreadIndex) removeNode(n *node) {
 }
 
 func (x *spreadIndex) addPod(n *node, pod *corev1.Pod, sign int) {
-	for _, s := range x.counts {
+	for s := range x.byNamespace[pod.Namespace] {
 		if !s.matches(pod) || !s.eligible(n) {
 			continue
 		}
@@ -170,12 +181,9 @@ func filterSpread(c *cluster, p *podInfo) check {
 		limit  int // most matching pods the domain may hold before p
 	}
 	var bounds []bound
-	for i := range p.spread {
-		constraint := &p.spread[i]
-		if constraint.WhenUnsatisfiable != corev1.DoNotSchedule {
-			continue
-		}
-		counts := c.spread.get(c, p, i)
+	for i := range p.spread.hard {
+		constraint := &p.spread.hard[i]
+		counts := c.spread.get(c, p, constraint)
 		self := 0
 		if constraint.selector.Matches(labels.Set(p.pod.Labels)) {
 			self = 1
@@ -199,31 +207,72 @@ func filterSpread(c *cluster, p *podInfo) check {
 	}
 }
 
+// unspread marks a node that a pod's soft constraints do not look at.
+const unspread = -1
+
 // scoreSpread adds up, over the soft constraints, how many matching pods a node's domain holds, each weighted so that many
-// domains count more than few.
+// domains count more than few. A node that lacks a label which the pod's own constraints name is left out; one that lacks a
+// default constraint's just does not count there.
 func scoreSpread(c *cluster, p *podInfo) scorer {
+	constraints := c.softSpread(p)
+	if constraints == nil {
+		return nil
+	}
 	type weighted struct {
 		counts *spreadCount
 		weight float64
-		skew   int
+		skew   int32
 	}
-	var soft []weighted
-	for i := range p.spread {
-		if p.spread[i].WhenUnsatisfiable == corev1.ScheduleAnyway {
-			counts := c.spread.get(c, p, i)
-			soft = append(soft, weighted{counts, math.Log(float64(len(counts.domains) + 2)), int(p.spread[i].MaxSkew)})
-		}
+	soft := make([]weighted, 0, len(constraints))
+	for i := range constraints {
+		counts := c.spread.get(c, p, &constraints[i])
+		soft = append(soft, weighted{counts, math.Log(float64(len(counts.domains) + 2)), constraints[i].MaxSkew})
 	}
-	if soft == nil {
-		return nil
-	}
+	required := constraints[0].labels
 	return func(n *node) int64 {
+		if !n.labelled(required) {
+			return unspread
+		}
 		var sum float64
 		for _, s := range soft {
-			if d := s.counts.domains[n.object.Labels[s.counts.topology]]; d != nil {
-				sum += float64(d.pods)*s.weight + float64(s.skew-1)
+			value, ok := n.object.Labels[s.counts.topology]
+			if !ok {
+				continue
+			}
+			sum += float64(s.skew - 1)
+			if d := s.counts.domains[value]; d != nil {
+				sum += float64(d.pods) * s.weight
 			}
 		}
 		return int64(math.Round(sum))
 	}
+}
+
+// normalSpread is fewerIsBetter among the nodes that take part; the others get nothing.
+func normalSpread(points []int64) {
+	part := make([]int64, 0, len(points))
+	for _, p := range points {
+		if p != unspread {
+			part = append(part, p)
+		}
+	}
+	fewerIsBetter(part)
+	for i, next := 0, 0; i < len(points); i++ {
+		if points[i] == unspread {
+			points[i] = 0
+			continue
+		}
+		points[i] = part[next]
+		next++
+	}
+}
+
+// labelled reports whether n has all of some labels.
+func (n *node) labelled(keys []string) bool {
+	for _, key := range keys {
+		if _, ok := n.object.Labels[key]; !ok {
+			return false
+		}
+	}
+	return true
 }

@@ -74,8 +74,8 @@ func (w *twin) spreads(n *corev1.Node, p *corev1.Pod) bool {
 		selector, _ := metav1.LabelSelectorAsSelector(c.LabelSelector)
 		counts := map[string]int{}
 		for _, m := range w.nodes {
-			value, ok := m.Labels[c.TopologyKey]
-			if !ok || !labels.SelectorFromSet(p.Spec.NodeSelector).Matches(labels.Set(m.Labels)) {
+			value := m.Labels[c.TopologyKey]
+			if !hasKeys(m, p, corev1.DoNotSchedule) || !labels.SelectorFromSet(p.Spec.NodeSelector).Matches(labels.Set(m.Labels)) {
 				continue
 			}
 			counts[value] += 0
@@ -97,6 +97,16 @@ func (w *twin) spreads(n *corev1.Node, p *corev1.Pod) bool {
 			mine++
 		}
 		if mine-least > int(c.MaxSkew) {
+			return false
+		}
+	}
+	return true
+}
+
+// hasKeys tells whether a node has the labels of all of p's constraints of one sort.
+func hasKeys(n *corev1.Node, p *corev1.Pod, when corev1.UnsatisfiableConstraintAction) bool {
+	for _, c := range p.Spec.TopologySpreadConstraints {
+		if _, ok := n.Labels[c.TopologyKey]; !ok && c.WhenUnsatisfiable == when {
 			return false
 		}
 	}
