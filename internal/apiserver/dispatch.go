@@ -77,11 +77,15 @@ func (s *Server) serve(rq *request) error {
 		}
 		return s.serveVirtual(rq, ep)
 	}
-	verb := rt.verb
-	if verb == "" || !ep.supports(verb) {
+	if rt.verb == "" || !ep.supports(rt.verb) {
 		return errMethod()
 	}
-	switch verb {
+	return s.serveVerb(rq, ep)
+}
+
+// serveVerb runs the handler of a verb on objects.
+func (s *Server) serveVerb(rq *request, ep *endpoint) error {
+	switch rq.route.verb {
 	case "get":
 		return s.get(rq, ep)
 	case "list":
