@@ -138,18 +138,24 @@ func portForward(t *testing.T, s *scenario) {
 
 // getWatch: get -w prints each change.
 func getWatch(t *testing.T, s *scenario) {
+	s.apply(t, "counter.yaml")
 	watch := s.Background(t, s.args([]string{"get", "pods", "-w", "--no-headers", "--output-watch-events"})...)
+	lines := func(wants ...string) {
+		t.Helper()
+		for _, want := range wants {
+			harness.Until(t, patience, "a line like "+want, func() error {
+				if !regexp.MustCompile(want).MatchString(watch.Stdout()) {
+					return fmt.Errorf("so far:\n%s%s", watch.Stdout(), watch.Stderr())
+				}
+				return nil
+			})
+		}
+	}
+	lines(`ADDED +counter `) // it watches now
 	s.apply(t, "shell.yaml")
 	s.k(t, "wait", "pod/shell", "--for=condition=Ready", "--timeout=60s")
 	s.k(t, "delete", "pod", "shell")
-	for _, want := range []string{`ADDED +shell +0/1 +Pending`, `MODIFIED +shell +0/1 +ContainerCreating`, `MODIFIED +shell +1/1 +Running`, `MODIFIED +shell +1/1 +Terminating`, `DELETED +shell`} {
-		harness.Until(t, patience, "a line like "+want, func() error {
-			if !regexp.MustCompile(want).MatchString(watch.Stdout()) {
-				return fmt.Errorf("so far:\n%s%s", watch.Stdout(), watch.Stderr())
-			}
-			return nil
-		})
-	}
+	lines(`ADDED +shell +0/1 +(Pending|ContainerCreating) `, `MODIFIED +shell +1/1 +Running `, `MODIFIED +shell +1/1 +Terminating `, `DELETED +shell `)
 }
 
 // describe: of each sort of object, with events.

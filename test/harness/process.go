@@ -21,9 +21,10 @@ type Process struct {
 	Machine *Machine
 	Log     string // file with what it printed
 
-	keeper *exec.Cmd
-	done   chan struct{} // closed once keep has ended
-	err    error         // how; valid after done
+	started time.Time // of the running canopus, as far as Kill knows
+	keeper  *exec.Cmd
+	done    chan struct{} // closed once keep has ended
+	err     error         // how; valid after done
 }
 
 // keep starts `canopus ARGS` on m below keep, which holds the sockets of the name server's address dns, if given.
@@ -51,6 +52,7 @@ func (c *Cluster) keep(t *testing.T, m *Machine, name, dns string, args ...strin
 		p.err = p.keeper.Wait()
 		close(p.done)
 	}()
+	p.started = time.Now()
 	c.Processes = append(c.Processes, p)
 	return p
 }
@@ -130,6 +132,16 @@ func (p *Process) Kill(t testing.TB) {
 		}
 		return nil
 	})
+	p.started = time.Now()
+}
+
+// settled is how long keep wants canopus to live before it starts it again at once.
+const settled = 10 * time.Second
+
+// Settle returns when p has run for so long that keep takes its death for an accident and not for the next of a row.
+func (p *Process) Settle(t testing.TB) {
+	t.Helper()
+	Pause(t.Context(), time.Until(p.started.Add(settled+time.Second)))
 }
 
 // stop ends canopus and its keeper as an administrator would, and by force when that takes too long.

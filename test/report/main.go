@@ -35,10 +35,11 @@ type event struct {
 // test is what is known of a test or, without a name, of a package.
 type test struct {
 	output   []string
-	children bool
+	children bool // it has subtests
+	broken   bool // and one of them failed
 }
 
-// tally counts results of tests that have no subtests; one with subtests counts when it failed without any of them.
+// tally counts results of tests that have no subtests; one with subtests counts when it failed and none of them did.
 type tally struct {
 	passed, failed, skipped int
 	broken                  bool // a package failed outside its tests
@@ -83,15 +84,16 @@ func (n *tally) take(out io.Writer, tests map[string]*test, e event) {
 	}
 	switch e.Action {
 	case "run":
-		if parent, _, ok := cutLast(e.Test, "/"); ok {
-			if p := tests[e.Package+" "+parent]; p != nil {
-				p.children = true
-			}
+		if p := parent(tests, e); p != nil {
+			p.children = true
 		}
 	case "output", "build-output":
 		t.output = append(t.output, e.Output)
 	case "pass", "fail", "skip":
 		n.finish(out, t, e)
+		if p := parent(tests, e); p != nil && e.Action == "fail" {
+			p.broken = true
+		}
 		delete(tests, key(e))
 	case "build-fail":
 		n.broken = true
@@ -99,12 +101,13 @@ func (n *tally) take(out io.Writer, tests map[string]*test, e event) {
 	}
 }
 
-func cutLast(s, sep string) (before, after string, ok bool) {
-	i := strings.LastIndex(s, sep)
+// parent is the test that e's test is a subtest of, or nil.
+func parent(tests map[string]*test, e event) *test {
+	i := strings.LastIndex(e.Test, "/")
 	if i < 0 {
-		return s, "", false
+		return nil
 	}
-	return s[:i], s[i+len(sep):], true
+	return tests[e.Package+" "+e.Test[:i]]
 }
 
 // finish prints a result. Parents print nothing but what they said themselves when they fail.
@@ -123,7 +126,7 @@ func (n *tally) finish(out io.Writer, t *test, e event) {
 		n.skipped++
 		fmt.Fprintf(out, "skip  %s%s: %s\n", depth, e.Test, reason(t.output))
 	case e.Action == "fail":
-		if !t.children || len(said(t.output)) > 0 {
+		if !t.broken {
 			n.failed++
 		}
 		fmt.Fprintf(out, "FAIL  %s%s (%v)\n%s", depth, e.Test, took, indent(t.output))
