@@ -30,7 +30,12 @@ const nodeAddress = "192.168.52.2"
 // measureNode measures a whole node. It does so in namespaces of its own (network, processes, mounts), in which this program
 // runs once more: whatever it starts there is gone when it ends, however it ends.
 func measureNode(ctx context.Context, b *bench) error {
-	flags, err := json.Marshal(insideOptions{Binary: b.binary, Work: b.work, Idle: b.idle, Clients: b.clients})
+	run, err := os.MkdirTemp("/run", "cb") // short, for paths of sockets
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(run) // when nobody is left to write there: containerd outlives canopus
+	flags, err := json.Marshal(insideOptions{Binary: b.binary, Work: b.work, Run: run, Idle: b.idle, Clients: b.clients})
 	if err != nil {
 		return err
 	}
@@ -61,8 +66,8 @@ func measureNode(ctx context.Context, b *bench) error {
 
 // insideOptions are the flags that matter inside.
 type insideOptions struct {
-	Binary, Work  string
-	Idle, Clients int
+	Binary, Work, Run string
+	Idle, Clients     int
 }
 
 // cgroup is the one below which the node's pods are.
@@ -92,7 +97,7 @@ func nodeChild(ctx context.Context) error {
 		return err
 	}
 	b := &bench{options: options{binary: o.Binary, idle: o.Idle, clients: o.Clients}, work: o.Work, servers: 1000}
-	err := b.wholeNode(ctx)
+	err := b.wholeNode(ctx, o.Run)
 	e := json.NewEncoder(os.Stdout)
 	for _, f := range b.figures {
 		err = errors.Join(err, e.Encode(f))
@@ -140,12 +145,7 @@ func settleIn() error {
 }
 
 // wholeNode is what a server with a node costs, and how fast pods start on it.
-func (b *bench) wholeNode(ctx context.Context) error {
-	run, err := os.MkdirTemp("/run", "cb") // short, for paths of sockets
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(run)
+func (b *bench) wholeNode(ctx context.Context, run string) error {
 	dir := filepath.Join(b.work, fmt.Sprint(b.servers+1))
 	began := time.Now()
 	s, err := b.start(ctx, "--run-dir", run, "--node-name", "node-1", "--advertise-address", nodeAddress, "--cgroup-root", b.cgroup(), "--max-pods", "250",
