@@ -31,6 +31,7 @@ import (
 	"canopus/internal/run"
 	"canopus/internal/store"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -43,6 +44,7 @@ type controlPlane struct {
 	cfg     *config
 	log     *slog.Logger
 	clock   clock.RealClock
+	metrics *prometheus.Registry // of every part of this process
 	node    string
 	address netip.Addr
 	service netip.Prefix
@@ -66,7 +68,7 @@ type controlPlane struct {
 
 // newControlPlane opens disk and socket, and makes the parts. Nothing but etcd runs yet.
 func newControlPlane(ctx context.Context, cfg *config, log *slog.Logger) (_ *controlPlane, err error) {
-	c := &controlPlane{cfg: cfg, log: log}
+	c := &controlPlane{cfg: cfg, log: log, metrics: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -223,7 +225,7 @@ func (c *controlPlane) makeServer() error {
 		Checks:      []apiserver.Check{{Name: "rbac/bootstrap-roles", Probe: c.bootstrapped}, {Name: "informer-sync", Probe: c.synced}},
 		Pages:       pages,
 		Transformer: c.atRest.Transformer, Informed: informed,
-		Version: serverVersion(), Clock: c.clock, Log: c.log,
+		Version: serverVersion(), Metrics: c.metrics, Clock: c.clock, Log: c.log,
 	})
 	return err
 }

@@ -16,6 +16,7 @@ import (
 	"canopus/internal/run"
 	"canopus/internal/scheduler"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
@@ -70,7 +71,7 @@ func schedulerCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				s, err := newScheduler(access, log)
+				s, err := newScheduler(access, nil, log)
 				if err != nil {
 					return err
 				}
@@ -133,8 +134,8 @@ func newElection(c kubernetes.Interface, lease string, log *slog.Logger) (*leade
 	return &leader.Election{Client: c, Identity: host + "_" + string(uuid.NewUUID()), Name: lease, Clock: clock.RealClock{}, Log: log}, nil
 }
 
-func newScheduler(access *client.Access, log *slog.Logger) (*scheduler.Scheduler, error) {
-	return scheduler.New(scheduler.Config{Client: access.Client, Informers: access.Informers, Clock: clock.RealClock{}, Log: log})
+func newScheduler(access *client.Access, metrics prometheus.Registerer, log *slog.Logger) (*scheduler.Scheduler, error) {
+	return scheduler.New(scheduler.Config{Client: access.Client, Informers: access.Informers, Metrics: metrics, Clock: clock.RealClock{}, Log: log})
 }
 
 // newControllers makes all controllers. account gives each its own identity; they read as access.

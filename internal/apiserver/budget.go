@@ -17,7 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-var errManyBudgets = errors.New("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.") //nolint:staticcheck // clients show it as it is
+//lint:ignore ST1005 clients show upstream's text as it is
+var errManyBudgets = errors.New("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
 
 // disrupt takes one disruption of pod from its budget, or returns why it may not be taken. pinned is true if the pod may
 // go only as it is now, because its state was the reason to let it go.

@@ -50,11 +50,6 @@ func (b *bulk) room(n int) {
 	}
 }
 
-func (b *bulk) add(part []byte) {
-	b.room(len(part))
-	b.buf = append(b.buf, part...)
-}
-
 func (b *bulk) flush() {
 	if b.err != nil {
 		b.buf = b.buf[:0]

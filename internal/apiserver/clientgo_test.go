@@ -296,7 +296,7 @@ func TestDynamicClient(t *testing.T) {
 		t.Fatalf("apply: %v %v", err, got)
 	}
 	got.Object["data"] = map[string]any{"k": "w"}
-	if got, err = c.Update(t.Context(), got, metav1.UpdateOptions{}); err != nil {
+	if _, err = c.Update(t.Context(), got, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := c.List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=a"}); err != nil || len(list.Items) != 1 || list.Items[0].GetKind() != "ConfigMap" {

@@ -124,6 +124,7 @@ func checkNew(w *write, obj kinds.Object) error {
 		return apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	if w.pre != nil && w.pre.UID != nil {
+		//lint:ignore ST1005 clients match upstream's text
 		return apierrors.NewConflict(w.ep.gr, w.name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", *w.pre.UID))
 	}
 	obj.SetResourceVersion("")

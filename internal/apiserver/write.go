@@ -263,9 +263,11 @@ func checkPreconditions(w *write, old kinds.Object) error {
 		return nil
 	}
 	if uid := w.pre.UID; uid != nil && *uid != old.GetUID() {
+		//lint:ignore ST1005 clients match upstream's text
 		return apierrors.NewConflict(w.ep.gr, old.GetName(), fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", *uid, old.GetUID()))
 	}
 	if rv := w.pre.ResourceVersion; rv != nil && *rv != old.GetResourceVersion() {
+		//lint:ignore ST1005 clients match upstream's text
 		return apierrors.NewConflict(w.ep.gr, old.GetName(), fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", *rv, old.GetResourceVersion()))
 	}
 	return nil
