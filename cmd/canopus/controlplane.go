@@ -394,7 +394,7 @@ func (c *controlPlane) verify(ctx context.Context) error {
 func informed(gr schema.GroupResource) bool {
 	switch gr {
 	case schema.GroupResource{Resource: "events"}, schema.GroupResource{Group: "events.k8s.io", Resource: "events"},
-		schema.GroupResource{Resource: "secrets"}:
+		schema.GroupResource{Resource: "secrets"}, schema.GroupResource{Resource: "configmaps"}:
 		return false
 	}
 	return true

@@ -153,7 +153,7 @@ func newControllers(cfg *config, access *client.Access, ca []byte, account func(
 			m, err := metadata.NewForConfig(metadata.ConfigFor(a.Config))
 			return a.Client, m, err
 		},
-		Informers: access.Informers, Clock: clock.RealClock{}, Log: log, RootCA: ca, ClusterCIDRs: []netip.Prefix{pods},
+		Informers: access.Informers, Reader: access.Client, Clock: clock.RealClock{}, Log: log, RootCA: ca, ClusterCIDRs: []netip.Prefix{pods},
 	}
 	if cfg.leaderElect {
 		if c.Election, err = newElection(access.Client, controllerLease, log); err != nil {

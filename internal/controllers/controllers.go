@@ -89,7 +89,7 @@ func newGC(_ Config, p Parts) (Runner, error) {
 }
 
 func newRootCA(c Config, p Parts) (Runner, error) {
-	return rootca.New(rootca.Config{Deps: p.Deps, RootCA: c.RootCA})
+	return rootca.New(rootca.Config{Deps: p.Deps, RootCA: c.RootCA, Reader: c.Reader})
 }
 
 func newNodeLifecycle(c Config, p Parts) (Runner, error) {
@@ -119,8 +119,10 @@ type Config struct {
 	// Informers are shared by all controllers and whoever else reads in this process, with the rights of
 	// system:kube-controller-manager. Run starts those that the controllers use.
 	Informers informers.SharedInformerFactory
-	Clock     clock.WithTicker
-	Log       *slog.Logger
+	// Reader has the same rights as Informers, for controllers that watch few objects of a kind that has many.
+	Reader kubernetes.Interface
+	Clock  clock.WithTicker
+	Log    *slog.Logger
 
 	RootCA           []byte // PEM, published to every namespace
 	ClusterCIDRs     []netip.Prefix
@@ -135,7 +137,7 @@ type Config struct {
 
 func (c *Config) complete() error {
 	switch {
-	case c.Client == nil, c.Informers == nil, c.Clock == nil, c.Log == nil:
+	case c.Client == nil, c.Informers == nil, c.Reader == nil, c.Clock == nil, c.Log == nil:
 		return fmt.Errorf("controllers need clients, informers, a clock and a log")
 	case len(c.RootCA) == 0:
 		return fmt.Errorf("controllers need the cluster's CA certificate to publish")

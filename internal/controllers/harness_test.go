@@ -48,7 +48,7 @@ func start(t testing.TB, tune func(*Config, *rest.Config)) *cluster {
 		t.Fatal(err)
 	}
 	c := Config{
-		Informers: informers.NewSharedInformerFactory(reader, 0), Clock: clock.RealClock{},
+		Informers: informers.NewSharedInformerFactory(reader, 0), Reader: reader, Clock: clock.RealClock{},
 		Log:    slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		RootCA: []byte("-----BEGIN CERTIFICATE-----\n"), ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
 	}

@@ -7,12 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"canopus/internal/controllers/reconcile"
 )
@@ -28,6 +33,8 @@ const (
 type Config struct {
 	reconcile.Deps
 	RootCA []byte // PEM
+	// Reader may list and watch ConfigMaps. Of all there are in a cluster only ours are read through it and kept.
+	Reader kubernetes.Interface
 }
 
 // Controller reconciles namespaces.
@@ -35,6 +42,7 @@ type Controller struct {
 	Config
 	namespaces v1.NamespaceLister
 	configMaps v1.ConfigMapLister
+	informer   cache.SharedIndexInformer // of our ConfigMaps; runs with the controller
 	loop       *reconcile.Loop[string]
 }
 
@@ -43,24 +51,36 @@ func New(config Config) (*Controller, error) {
 	if err := config.Check(); err != nil {
 		return nil, err
 	}
-	if len(config.RootCA) == 0 {
-		return nil, errors.New("the root CA publisher needs the cluster's CA certificate")
+	if len(config.RootCA) == 0 || config.Reader == nil {
+		return nil, errors.New("the root CA publisher needs the cluster's CA certificate and a client that may read ConfigMaps")
 	}
 	core := config.Informers.Core().V1()
-	c := &Controller{Config: config, namespaces: core.Namespaces().Lister(), configMaps: core.ConfigMaps().Lister()}
+	informer := coreinformers.NewFilteredConfigMapInformer(config.Reader, metav1.NamespaceAll, 0,
+		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
+		func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
+		})
+	c := &Controller{Config: config, namespaces: core.Namespaces().Lister(), configMaps: v1.NewConfigMapLister(informer.GetIndexer()), informer: informer}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
 		Name: "root_ca_cert_publisher", Workers: 2, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
 		Sources: []reconcile.Source[string]{
 			reconcile.On(core.Namespaces().Informer(), namespaceChanged),
-			reconcile.On(core.ConfigMaps().Informer(), configMapChanged),
+			reconcile.On(informer, configMapChanged),
 		},
 	})
 	return c, err
 }
 
 // Run works until ctx ends.
-func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
+func (c *Controller) Run(ctx context.Context) error {
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	reading.Go(func() { c.informer.RunWithContext(ctx) })
+	return c.loop.Run(ctx)
+}
 
 func namespaceChanged(_, ns *corev1.Namespace) []string {
 	if ns == nil {
@@ -72,9 +92,6 @@ func namespaceChanged(_, ns *corev1.Namespace) []string {
 func configMapChanged(old, cm *corev1.ConfigMap) []string {
 	if cm == nil {
 		cm = old
-	}
-	if cm.Name != name {
-		return nil
 	}
 	return []string{cm.Namespace}
 }
