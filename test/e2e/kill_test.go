@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -15,8 +16,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 )
 
 // serves waits until the API server and the node do their work again.
@@ -48,6 +51,7 @@ func killDuringWrites(t *testing.T, s *scenario) {
 		})
 	}
 	refused := s.askAlways(ctx, t, &wg)
+	watched := s.watchMaps(t)
 	count := func() int { mu.Lock(); defer mu.Unlock(); return len(acknowledged) }
 	for range kills {
 		before := count()
@@ -65,6 +69,30 @@ func killDuringWrites(t *testing.T, s *scenario) {
 	for _, err := range *refused {
 		t.Errorf("one who may was told: %v", err)
 	}
+	there := s.maps(t)
+	for name, value := range acknowledged {
+		if there[name] != value {
+			t.Errorf("%s was acknowledged as %q and is now %q", name, value, there[name])
+		}
+	}
+	// Writes that nobody waits for any more may still be on their way: what counts is that list and watch come to agree.
+	harness.Until(t, patience, "the watch to see what the list says", func() error {
+		seen, there := map[string]string{}, s.maps(t)
+		for _, o := range watched.List() {
+			c := o.(*corev1.ConfigMap)
+			seen[c.Name] = c.Data["value"]
+		}
+		if !maps.Equal(seen, there) {
+			return fmt.Errorf("%d objects in the list, %d seen", len(there), len(seen))
+		}
+		return nil
+	})
+	t.Logf("%d writes acknowledged across %d kills, %d objects there", len(acknowledged), kills, len(there))
+}
+
+// maps lists the namespace's ConfigMaps: name → value.
+func (s *scenario) maps(t *testing.T) map[string]string {
+	t.Helper()
 	list, err := s.Client.CoreV1().ConfigMaps(s.ns).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -73,12 +101,20 @@ func killDuringWrites(t *testing.T, s *scenario) {
 	for _, c := range list.Items {
 		there[c.Name] = c.Data["value"]
 	}
-	for name, value := range acknowledged {
-		if there[name] != value {
-			t.Errorf("%s was acknowledged as %q and is now %q", name, value, there[name])
-		}
+	return there
+}
+
+// watchMaps keeps the namespace's ConfigMaps by a list and watches, as every program with an informer does.
+func (s *scenario) watchMaps(t *testing.T) cache.Store {
+	t.Helper()
+	factory := informers.NewSharedInformerFactoryWithOptions(s.Client, 0, informers.WithNamespace(s.ns))
+	informer := factory.Core().V1().ConfigMaps().Informer()
+	factory.Start(t.Context().Done())
+	t.Cleanup(factory.Shutdown)
+	if !cache.WaitForCacheSync(t.Context().Done(), informer.HasSynced) {
+		t.Fatal("the informer does not get a first list")
 	}
-	t.Logf("%d writes acknowledged across %d kills, %d objects there", len(acknowledged), kills, len(there))
+	return informer.GetStore()
 }
 
 // askAlways lists pods again and again as a service account that may. The server may be away, but when it answers it must
@@ -152,6 +188,13 @@ func killUnderLoad(t *testing.T, s *scenario) {
 	})
 	s.apply(t, "shell.yaml")
 	s.k(t, "wait", "pod/shell", "--for=condition=Ready", "--timeout=60s")
+	lines := strings.Count(s.k(t, "logs", "counter"), "\n")
+	harness.Until(t, patience, "five more seconds of counting", func() error {
+		if n := strings.Count(s.k(t, "logs", "counter"), "\n") - lines; n < 45 {
+			return fmt.Errorf("%d lines", n)
+		}
+		return nil
+	})
 	for _, old := range before {
 		now := s.pod(t, old.Name)
 		if now.UID != old.UID || !ready(now) || containerRestarts(now) != 0 ||

@@ -3,11 +3,13 @@ package harness
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"canopus/internal/testns"
@@ -26,16 +28,28 @@ type Machine struct {
 	cgroup  string
 }
 
-// newMachine makes a computer with the given names of cluster and machine. The run directory is short, for sockets.
+// newMachine makes a computer with the given names of cluster and machine, that nothing has run on before. The run directory
+// is short, for sockets.
 func newMachine(t testing.TB, cluster, name string) *Machine {
 	t.Helper()
-	m := &Machine{
-		Name: name, ns: testns.New(t),
-		Dir:    filepath.Join(filesDir(runName()), cluster, name),
-		Run:    filepath.Join(socketsDir(runName()), cluster[:1]+name[:1]),
-		cgroup: filepath.Join("/", runName(), cluster+"-"+name),
+	if err := os.MkdirAll(socketsDir(runName()), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	for _, dir := range []string{m.path("data", "images"), m.path("etc"), m.path("kubelet"), m.path("log"), m.Run} {
+	var number int // of the machine within the run
+	run := func() string { return filepath.Join(socketsDir(runName()), strconv.Itoa(number)) }
+	for err := os.Mkdir(run(), 0o755); err != nil; err = os.Mkdir(run(), 0o755) {
+		if !errors.Is(err, os.ErrExist) {
+			t.Fatal(err)
+		}
+		number++
+	}
+	place := fmt.Sprintf("%d-%s", number, cluster)
+	m := &Machine{
+		Name: name, ns: testns.New(t), Run: run(),
+		Dir:    filepath.Join(filesDir(runName()), place, name),
+		cgroup: filepath.Join("/", runName(), place),
+	}
+	for _, dir := range []string{m.path("data", "images"), m.path("etc"), m.path("kubelet"), m.path("log")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
