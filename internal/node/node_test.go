@@ -114,7 +114,7 @@ echo "label=$(cat /info/labels)"; echo x > /data/here && echo written; cat /etc/
 			t.Errorf("the log lacks %q:\n%s", want, log)
 		}
 	}
-	if got.Status.HostIP != "10.99.8.1" || !strings.HasPrefix(got.Status.PodIP, "10.99.8.") || got.Status.ObservedGeneration != got.Generation {
+	if got.Status.HostIP != r.config.IPs[0] || !strings.HasPrefix(got.Status.PodIP, strings.TrimSuffix(r.config.IPs[0], "1")) || got.Status.ObservedGeneration != got.Generation {
 		t.Errorf("status: %+v", got.Status)
 	}
 }

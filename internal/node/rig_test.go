@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +47,9 @@ type rig struct {
 	cgroup string
 }
 
+// rigs counts the rigs of this test program.
+var rigs = new(atomic.Int32)
+
 // newRig starts containerd. The agent is started by run.
 func newRig(t testing.TB) *rig {
 	t.Helper()
@@ -76,9 +80,12 @@ func newRig(t testing.TB) *rig {
 		Registries: filepath.Join(data, "registries"), ImageDirs: []string{filepath.Join(data, "images")},
 		Log: log, Clock: clock.RealClock{},
 	}
-	write(t, filepath.Join(cc.CNIConf, "10-test.conflist"), fmt.Appendf(nil, `{"cniVersion":"1.0.0","name":"test","plugins":[
-{"type":"bridge","bridge":"nt0","isDefaultGateway":true,"hairpinMode":true,"ipam":{"type":"host-local","dataDir":%q,"ranges":[[{"subnet":"10.99.8.0/24"}]]}},
-{"type":"portmap","capabilities":{"portMappings":true},"backend":"nftables"}]}`, filepath.Join(data, "ipam")))
+	// Rigs run side by side in one network namespace: each needs a bridge and addresses of its own.
+	number := rigs.Add(1)
+	subnet := fmt.Sprintf("10.99.%d.", number)
+	write(t, filepath.Join(cc.CNIConf, "10-test.conflist"), fmt.Appendf(nil, `{"cniVersion":"1.0.0","name":"test%[1]d","plugins":[
+{"type":"bridge","bridge":"nt%[1]d","isDefaultGateway":true,"hairpinMode":true,"ipam":{"type":"host-local","dataDir":%[2]q,"ranges":[[{"subnet":"%[3]s0/24"}]]}},
+{"type":"portmap","capabilities":{"portMappings":true},"backend":"nftables"}]}`, number, filepath.Join(data, "ipam"), subnet))
 	img, err := ociimage.Busybox(image, busybox)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +113,7 @@ func newRig(t testing.TB) *rig {
 		}
 	})
 	r.config = node.Config{
-		Client: r.client, NodeName: nodeName, IPs: []string{"10.99.8.1"}, Endpoint: cc.Endpoint(), Version: "v1.37.0+canopus.test",
+		Client: r.client, NodeName: nodeName, IPs: []string{subnet + "1"}, Endpoint: cc.Endpoint(), Version: "v1.37.0+canopus.test",
 		Root: root, PodLogs: filepath.Join(data, "pods"), ContainerLogs: filepath.Join(data, "containers"),
 		CgroupRoot: "/" + r.cgroup, ClusterDNS: []string{"10.96.0.10"}, NoServer: true, Clock: clock.RealClock{}, Log: log,
 	}
