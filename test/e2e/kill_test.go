@@ -233,7 +233,7 @@ func (s *scenario) unbroken(t *testing.T, pod string) {
 
 // killDuringRollout: a rollout that was under way is finished by those who come after.
 func killDuringRollout(t *testing.T, s *scenario) {
-	s.apply(t, "rollout.yaml", "progressDeadlineSeconds: 6", "progressDeadlineSeconds: 120")
+	s.apply(t, "rollout.yaml")
 	s.k(t, "rollout", "status", "deployment/app", "--timeout=60s")
 	l := s.request(t, "app")
 	s.k(t, "set", "env", "deployment/app", "MESSAGE=second")

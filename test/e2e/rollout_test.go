@@ -114,6 +114,10 @@ func badImage(t *testing.T, s *scenario) {
 	s.k(t, "rollout", "status", "deployment/app", "--timeout=60s")
 	before := s.pods(t, "app=app")
 	l := s.request(t, "app")
+	deadline := func(seconds string) {
+		s.k(t, "patch", "deployment/app", "-p", `{"spec":{"progressDeadlineSeconds":`+seconds+`}}`)
+	}
+	deadline("5")
 	s.k(t, "set", "image", "deployment/app", "app=127.0.0.1:5/no-such-image:1")
 	r := s.Try(t, "", s.args([]string{"rollout", "status", "deployment/app", "--timeout=40s"})...)
 	if r.Code == 0 || !strings.Contains(r.Stderr+r.Stdout, "exceeded its progress deadline") {
@@ -131,6 +135,7 @@ func badImage(t *testing.T, s *scenario) {
 			t.Errorf("%s of the old version does not serve any more: %+v", p.Name, now.Status)
 		}
 	}
+	deadline("300")
 	s.k(t, "rollout", "undo", "deployment/app")
 	s.k(t, "rollout", "status", "deployment/app", "--timeout=60s")
 	l.end(t)
