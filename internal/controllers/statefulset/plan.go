@@ -247,12 +247,16 @@ func (p *planner) shrink() bool {
 		return false
 	}
 	// One that does not serve waits for those below it that do not serve either: they may come back and must not be passed.
-	if !p.serves(last) && slices.ContainsFunc(p.condemned[1:], func(pod *corev1.Pod) bool { return !p.serves(pod) }) {
+	// A pod that has ended cannot come back: it neither waits nor is waited for.
+	if p.ails(last) && slices.ContainsFunc(p.condemned[1:], p.ails) {
 		return false
 	}
 	p.a.remove = append(p.a.remove, last)
 	return false
 }
+
+// ails reports whether pod does not serve, but may yet.
+func (p *planner) ails(pod *corev1.Pod) bool { return !p.serves(pod) && !podstate.Finished(pod) }
 
 // roll removes pods of other revisions, highest ordinal first, so that they come back from the new one.
 //

@@ -128,6 +128,8 @@ func TestPlan(t *testing.T) {
 		{name: "down: not before those that stay are ready", replicas: 1, pods: "0-a 1+a 2+a"},
 		{name: "down: an unready one goes", replicas: 1, pods: "0+a 1+a 2-a", want: "-2"},
 		{name: "down: unless one below it is unready too", replicas: 1, pods: "0+a 1-a 2-a"},
+		{name: "down: what has ended waits for nobody", replicas: 1, pods: "0+a 1-a 2fa", want: "-2"},
+		{name: "down: nobody waits for what has ended", replicas: 1, pods: "0+a 1fa 2-a", want: "-2"},
 		{name: "down: a ready one does not wait for one below", replicas: 1, pods: "0+a 1-a 2+a", want: "-2"},
 		{name: "down to none", replicas: 0, pods: "0+a", want: "-0"},
 		{name: "down at once", replicas: 1, edits: edits{parallel}, pods: "0-a 1-a 2+a 3xa", want: "-2 -1"},
