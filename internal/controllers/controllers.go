@@ -33,6 +33,7 @@ import (
 	"canopus/internal/controllers/replicaset"
 	"canopus/internal/controllers/rootca"
 	"canopus/internal/controllers/serviceaccount"
+	"canopus/internal/controllers/statefulset"
 	"canopus/internal/controllers/tainteviction"
 	"canopus/internal/controllers/ttlafterfinished"
 	"canopus/internal/leader"
@@ -62,6 +63,7 @@ func All() []Controller {
 		{"deployment-controller", "deployment-controller", func(_ Config, p Parts) (Runner, error) { return deployment.New(p.Deps) }},
 		{"replicaset-controller", "replicaset-controller", func(_ Config, p Parts) (Runner, error) { return replicaset.New(p.Deps) }},
 		{"daemonset-controller", "daemon-set-controller", func(_ Config, p Parts) (Runner, error) { return daemonset.New(p.Deps) }},
+		{"statefulset-controller", "statefulset-controller", func(_ Config, p Parts) (Runner, error) { return statefulset.New(p.Deps) }},
 		{"job-controller", "job-controller", func(_ Config, p Parts) (Runner, error) { return job.New(p.Deps) }},
 		{"cronjob-controller", "cronjob-controller", func(_ Config, p Parts) (Runner, error) { return cronjob.New(p.Deps) }},
 		{"ttl-after-finished-controller", "ttl-after-finished-controller", func(_ Config, p Parts) (Runner, error) { return ttlafterfinished.New(p.Deps) }},
