@@ -180,8 +180,13 @@ func checkStep(t *testing.T, before *planner, a actions, was string) {
 	if before.ordered() && birthsAndDeaths > 1 && (len(a.create) > 0 || taken != len(a.remove)) {
 		t.Fatalf("an ordered set takes %d steps at once: %s", birthsAndDeaths, was)
 	}
-	if len(a.remove) > 0 && before.ordered() && len(before.condemned) > 0 && before.replicasServe() && a.remove[0] != before.condemned[0] {
-		t.Fatalf("%s goes before %s: %s", a.remove[0].Name, before.condemned[0].Name, was)
+	if len(a.remove) > 0 && before.ordered() && before.replicasServe() {
+		first, _ := ordinalOf(before.set.Name, a.remove[0].Name)
+		for _, p := range before.condemned {
+			if n, _ := ordinalOf(before.set.Name, p.Name); n > first {
+				t.Fatalf("%d goes before %d: %s", first, n, was)
+			}
+		}
 	}
 }
 
