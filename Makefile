@@ -16,6 +16,8 @@ export CGO_ENABLED ?= 1
 export GOTOOLCHAIN ?= local
 export GOFLAGS ?= -buildvcs=false
 
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help deps test-deps bundle build install up down reset status test unit e2e vet staticcheck lint bench fuzz generate parity conformance clean
 
