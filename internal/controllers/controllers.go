@@ -20,6 +20,7 @@ import (
 	"canopus/internal/controllers/cronjob"
 	"canopus/internal/controllers/daemonset"
 	"canopus/internal/controllers/deployment"
+	"canopus/internal/controllers/disruption"
 	"canopus/internal/controllers/endpoints"
 	"canopus/internal/controllers/endpointslice"
 	"canopus/internal/controllers/endpointslicemirroring"
@@ -67,6 +68,7 @@ func All() []Controller {
 		{"job-controller", "job-controller", func(_ Config, p Parts) (Runner, error) { return job.New(p.Deps) }},
 		{"cronjob-controller", "cronjob-controller", func(_ Config, p Parts) (Runner, error) { return cronjob.New(p.Deps) }},
 		{"ttl-after-finished-controller", "ttl-after-finished-controller", func(_ Config, p Parts) (Runner, error) { return ttlafterfinished.New(p.Deps) }},
+		{"disruption-controller", "disruption-controller", func(_ Config, p Parts) (Runner, error) { return disruption.New(p.Deps) }},
 		{"endpoint-controller", "endpoint-controller", func(_ Config, p Parts) (Runner, error) { return endpoints.New(p.Deps) }},
 		{"endpoint-slice-controller", "endpointslice-controller", func(_ Config, p Parts) (Runner, error) { return endpointslice.New(p.Deps) }},
 		{"endpoint-slice-mirroring-controller", "endpointslicemirroring-controller", func(_ Config, p Parts) (Runner, error) { return endpointslicemirroring.New(p.Deps) }},

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -193,21 +194,23 @@ func (c *Controller) observe(ctx context.Context, b *policyv1.PodDisruptionBudge
 	return plan(o, now)
 }
 
-// tellShared says of pods that several budgets select that nothing can evict them. The first of the budgets by name says it.
+// tellShared says of pods that several budgets select that nothing can evict them. Whichever budget was changed last says
+// so, and all say it in the same words.
 func (c *Controller) tellShared(b *policyv1.PodDisruptionBudget, pods []*corev1.Pod) {
-	var before, after []labels.Selector // of the other budgets, by name
-	for _, other := range c.budgetsIn(b.Namespace) {
-		switch {
-		case other.Name < b.Name:
-			before = append(before, selectorOf(other))
-		case other.Name > b.Name:
-			after = append(after, selectorOf(other))
-		}
+	all := c.budgetsIn(b.Namespace)
+	if len(all) < 2 {
+		return
+	}
+	slices.SortFunc(all, func(x, y *policyv1.PodDisruptionBudget) int { return strings.Compare(x.Name, y.Name) })
+	selectors := make([]labels.Selector, len(all))
+	for i, other := range all {
+		selectors[i] = selectorOf(other)
 	}
 	for _, pod := range pods {
 		selects := func(s labels.Selector) bool { return s.Matches(labels.Set(pod.Labels)) }
-		if slices.ContainsFunc(after, selects) && !slices.ContainsFunc(before, selects) {
-			c.Events.Eventf(pod, corev1.EventTypeWarning, "MultiplePodDisruptionBudgets", "Pod %q/%q matches multiple PodDisruptionBudgets.  Chose %q arbitrarily.", pod.Namespace, pod.Name, b.Name)
+		first := slices.IndexFunc(selectors, selects)
+		if first >= 0 && slices.ContainsFunc(selectors[first+1:], selects) {
+			c.Events.Eventf(pod, corev1.EventTypeWarning, "MultiplePodDisruptionBudgets", "Pod %q/%q matches multiple PodDisruptionBudgets.  Chose %q arbitrarily.", pod.Namespace, pod.Name, all[first].Name)
 		}
 	}
 }
