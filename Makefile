@@ -63,7 +63,7 @@ status: ## tell how the cluster is
 test: test-deps build vet staticcheck unit e2e ## every test, from unit tests to real containers
 
 unit: ## tests of packages, with the race detector
-	$(GO) test $(RACE) -timeout 20m ./cmd/... ./internal/... ./runtime/...
+	KUBE_CACHE_MUTATION_DETECTOR=true $(GO) test $(RACE) -timeout 20m ./cmd/... ./internal/... ./runtime/...
 
 e2e: build test-deps ## end-to-end tests on real containers (root)
 	@$(MAKE) --no-print-directory -C runtime test-image

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	settled   = 10 * time.Second // a command that lived this long starts again at once
+	settled   = 3 * time.Second // a command that lived this long starts again at once
 	firstWait = 50 * time.Millisecond
 	lastWait  = 5 * time.Second
 )

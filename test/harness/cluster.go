@@ -121,7 +121,7 @@ func (c *Cluster) startSeparate(t *testing.T) {
 	c.Control.write(t, nil)
 	c.unpack(t, c.Control)
 	c.prepareNode(t)
-	c.keep(t, c.Control, "apiserver", "", "apiserver")
+	c.keep(t, c.Control, "apiserver", "", "server", "--no-agent", "--no-workers")
 	credentials := filepath.Join(c.Control.Dir, "data", "kubeconfig")
 	for _, file := range []string{"scheduler.conf", "controller-manager.conf"} {
 		Until(t, 30*time.Second, file+" from the API server", func() error { _, err := os.Stat(filepath.Join(credentials, file)); return err })
