@@ -1,7 +1,6 @@
 // Package nodeipam gives every node a range of pod addresses (spec.podCIDRs) out of the cluster's ranges.
 //
-// Ranges in use are read from the nodes themselves, so nothing is kept on disk. One worker allocates: what it handed out
-// and the cache does not show yet is kept in assigned.
+// Ranges in use are read from the nodes themselves, so nothing is kept on disk; the pool counts them as nodes come and go.
 package nodeipam
 
 import (
@@ -15,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/listers/core/v1"
 
@@ -39,8 +37,7 @@ type Controller struct {
 	Config
 	nodes v1.NodeLister
 	loop  *reconcile.Loop[string]
-	// assigned holds what was written for nodes whose cached object has no range yet. Owned by the one worker.
-	assigned map[types.UID][]netip.Prefix
+	pool  *pool
 }
 
 // New makes a controller that does nothing before Run.
@@ -60,11 +57,11 @@ func New(config Config) (*Controller, error) {
 		}
 	}
 	nodes := config.Informers.Core().V1().Nodes()
-	c := &Controller{Config: config, nodes: nodes.Lister(), assigned: map[types.UID][]netip.Prefix{}}
+	c := &Controller{Config: config, nodes: nodes.Lister(), pool: newPool(config.Ranges)}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
 		Name: "cidrallocator", Workers: 1, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
-		Sources: []reconcile.Source[string]{reconcile.On(nodes.Informer(), nodeChanged)},
+		Sources: []reconcile.Source[string]{reconcile.On(nodes.Informer(), c.nodeChanged)},
 	})
 	return c, err
 }
@@ -72,12 +69,35 @@ func New(config Config) (*Controller, error) {
 // Run works until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
-// nodeChanged names a node that appeared or has no range; heartbeats of the others are nobody's business here.
-func nodeChanged(_, node *corev1.Node) []string {
-	if node == nil || node.Spec.PodCIDR != "" {
-		return nil
+// nodeChanged names a node that has no range yet, and those that waited for the one this change gave back. Heartbeats of
+// the others are nobody's business here.
+func (c *Controller) nodeChanged(old, node *corev1.Node) []string {
+	if node == nil {
+		return c.pool.giveBack(old.UID)
 	}
-	return []string{node.Name}
+	var keys []string
+	if old != nil && old.UID != node.UID {
+		keys = c.pool.giveBack(old.UID)
+	}
+	if cidrs := cidrsOf(node); len(cidrs) > 0 {
+		return append(keys, c.pool.observe(node.UID, cidrs)...)
+	}
+	return append(keys, node.Name)
+}
+
+// cidrsOf are the ranges that a node says it has; those that cannot be parsed are left out.
+func cidrsOf(node *corev1.Node) []netip.Prefix {
+	texts := node.Spec.PodCIDRs
+	if len(texts) == 0 && node.Spec.PodCIDR != "" {
+		texts = []string{node.Spec.PodCIDR}
+	}
+	out := make([]netip.Prefix, 0, len(texts))
+	for _, text := range texts {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			out = append(out, p.Masked())
+		}
+	}
+	return out
 }
 
 func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration, error) {
@@ -88,46 +108,19 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 	if err != nil || node.Spec.PodCIDR != "" || node.DeletionTimestamp != nil {
 		return 0, err
 	}
-	if len(c.assigned[node.UID]) > 0 {
+	parts, err := c.pool.take(node.UID, name)
+	if err != nil { // the node is queued again when another one leaves
+		c.Events.Eventf(node, corev1.EventTypeNormal, "CIDRNotAvailable", "Node %s status is now: CIDRNotAvailable", name)
+		return 0, reconcile.Terminal(fmt.Errorf("node %s: %w", name, err))
+	}
+	if parts == nil {
 		return 0, nil // written; the cache will show it
 	}
-	nodes, err := c.nodes.List(labels.Everything())
-	if err != nil {
-		return 0, err
-	}
-	parts, err := choose(c.Ranges, c.used(nodes))
-	if err != nil {
-		c.Events.Eventf(node, corev1.EventTypeNormal, "CIDRNotAvailable", "Node %s status is now: CIDRNotAvailable", name)
-		return 0, fmt.Errorf("node %s: %w", name, err)
-	}
 	if err := c.write(ctx, node, parts); err != nil {
+		c.pool.giveBack(node.UID)
 		return 0, fmt.Errorf("assign %v to node %s: %w", parts, name, err)
 	}
-	c.assigned[node.UID] = parts
 	return 0, nil
-}
-
-// used collects the ranges of all nodes, and drops from assigned what the cache shows or whose node is gone.
-func (c *Controller) used(nodes []*corev1.Node) []netip.Prefix {
-	var used []netip.Prefix
-	pending := make(map[types.UID][]netip.Prefix, len(c.assigned))
-	for _, n := range nodes {
-		cidrs := n.Spec.PodCIDRs
-		if len(cidrs) == 0 && n.Spec.PodCIDR != "" {
-			cidrs = []string{n.Spec.PodCIDR}
-		}
-		for _, text := range cidrs {
-			if p, err := netip.ParsePrefix(text); err == nil {
-				used = append(used, p.Masked())
-			}
-		}
-		if parts := c.assigned[n.UID]; len(cidrs) == 0 && len(parts) > 0 {
-			pending[n.UID] = parts
-			used = append(used, parts...)
-		}
-	}
-	c.assigned = pending
-	return used
 }
 
 func (c *Controller) write(ctx context.Context, node *corev1.Node, parts []netip.Prefix) error {
@@ -144,46 +137,6 @@ func (c *Controller) write(ctx context.Context, node *corev1.Node, parts []netip
 	}
 	_, err = c.Client.CoreV1().Nodes().Patch(ctx, node.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	return err
-}
-
-// choose picks the first part of every range that overlaps nothing in use.
-func choose(ranges []Range, used []netip.Prefix) ([]netip.Prefix, error) {
-	out := make([]netip.Prefix, 0, len(ranges))
-	for _, r := range ranges {
-		p, ok := firstFree(r, used)
-		if !ok {
-			return nil, fmt.Errorf("cluster CIDR %s has no free /%d left: remove nodes, or use a larger range", r.Cluster, r.Node)
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-func firstFree(r Range, used []netip.Prefix) (netip.Prefix, bool) {
-	total := 1 << (r.Node - r.Cluster.Bits())
-	taken := make([]bool, total)
-	for _, u := range used {
-		if !u.Overlaps(r.Cluster) {
-			continue
-		}
-		if u.Bits() <= r.Cluster.Bits() {
-			return netip.Prefix{}, false
-		}
-		first := partOf(r, u.Addr())
-		last := first
-		if u.Bits() < r.Node {
-			last = first + 1<<(r.Node-u.Bits()) - 1
-		}
-		for i := first; i <= last && i < total; i++ {
-			taken[i] = true
-		}
-	}
-	for i, t := range taken {
-		if !t {
-			return part(r, i), true
-		}
-	}
-	return netip.Prefix{}, false
 }
 
 // partOf is the index of the node range that holds a.

@@ -3,7 +3,10 @@ package nodeipam
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func TestChoose(t *testing.T) {
@@ -27,7 +30,11 @@ func TestChoose(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := choose(tc.ranges, prefixes(tc.used))
+			p := newPool(tc.ranges)
+			for i, cidr := range prefixes(tc.used) {
+				p.observe(types.UID(strconv.Itoa(i)), []netip.Prefix{cidr})
+			}
+			got, err := p.take("new", "new")
 			if (err != nil) != (tc.want == nil) || !slices.Equal(got, prefixes(tc.want)) {
 				t.Errorf("got %v, %v; want %v", got, err, tc.want)
 			}
@@ -37,22 +44,49 @@ func TestChoose(t *testing.T) {
 
 func TestEveryPartIsHandedOutOnce(t *testing.T) {
 	t.Parallel()
-	r := Range{netip.MustParsePrefix("10.96.0.0/13"), 21}
-	var used []netip.Prefix
-	for range 256 {
-		got, err := choose([]Range{r}, used)
+	p := newPool([]Range{{netip.MustParsePrefix("10.96.0.0/13"), 21}})
+	seen := map[netip.Prefix]bool{}
+	for i := range 256 {
+		got, err := p.take(types.UID(strconv.Itoa(i)), "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, u := range used {
-			if u.Overlaps(got[0]) {
-				t.Fatalf("%s overlaps %s", got[0], u)
-			}
+		if seen[got[0]] {
+			t.Fatalf("%s twice", got[0])
 		}
-		used = append(used, got[0])
+		seen[got[0]] = true
+		if again, err := p.take(types.UID(strconv.Itoa(i)), ""); again != nil || err != nil {
+			t.Fatalf("node %d got %v, %v as well", i, again, err)
+		}
 	}
-	if got, err := choose([]Range{r}, used); err == nil {
-		t.Errorf("a full range gave %v", got)
+	for range 2 {
+		if got, err := p.take("late", "late"); err == nil {
+			t.Errorf("a full range gave %v", got)
+		}
+	}
+	if woken := p.giveBack("77"); !slices.Equal(woken, []string{"late"}) {
+		t.Errorf("a part was given back, and %v learned of it", woken)
+	}
+	if got, err := p.take("late", "late"); err != nil || !slices.Equal(got, prefixes([]string{"10.98.104.0/21"})) {
+		t.Errorf("after that: %v, %v", got, err)
+	}
+}
+
+// TestSharedByHand: a part that two nodes have is free when both are gone.
+func TestSharedByHand(t *testing.T) {
+	t.Parallel()
+	p := newPool([]Range{{netip.MustParsePrefix("10.0.0.0/23"), 24}})
+	one := prefixes([]string{"10.0.0.0/24"})
+	p.observe("a", one)
+	p.observe("b", one)
+	p.observe("b", one)
+	p.giveBack("a")
+	if got, err := p.take("c", "c"); err != nil || got[0] == one[0] {
+		t.Errorf("got %v, %v, which another node has", got, err)
+	}
+	p.giveBack("b")
+	if got, err := p.take("d", "d"); err != nil || got[0] != one[0] {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 

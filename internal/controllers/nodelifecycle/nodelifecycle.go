@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	coordinationlisters "k8s.io/client-go/listers/coordination/v1"
 	"k8s.io/client-go/listers/core/v1"
@@ -42,6 +41,7 @@ type Controller struct {
 	leases      coordinationlisters.LeaseLister
 	podInformer cache.SharedIndexInformer
 	zones       *zones
+	census      *census
 	loop        *reconcile.Loop[string]
 
 	mu    sync.Mutex
@@ -68,7 +68,7 @@ func New(config Config) (*Controller, error) {
 	leases := config.Informers.Coordination().V1().Leases()
 	c := &Controller{
 		Config: config, nodes: core.Nodes().Lister(), leases: leases.Lister(), podInformer: core.Pods().Informer(),
-		zones: newZones(), lives: map[string]life{},
+		zones: newZones(), census: newCensus(), lives: map[string]life{},
 	}
 	if err := reconcile.IndexByNode(c.podInformer); err != nil {
 		return nil, err
@@ -95,28 +95,12 @@ func leaseChanged(_, lease *coordinationv1.Lease) []string {
 	return []string{lease.Name}
 }
 
-// nodeChanged names the node, and all that are down when one more or one less is: that decides about their eviction.
+// nodeChanged names the node, and those that are down when the pace of their eviction is no longer what it was.
 func (c *Controller) nodeChanged(old, node *corev1.Node) []string {
-	name := ""
-	if node != nil {
-		name = node.Name
-	} else {
-		name = old.Name
+	if node == nil {
+		return append(c.census.remove(old.Name), old.Name)
 	}
-	keys := []string{name}
-	if old != nil && node != nil && readiness(old) == readiness(node) {
-		return keys
-	}
-	all, err := c.nodes.List(labels.Everything())
-	if err != nil {
-		return keys
-	}
-	for _, n := range all {
-		if readiness(n) != corev1.ConditionTrue && n.Name != name {
-			keys = append(keys, n.Name)
-		}
-	}
-	return keys
+	return append(c.census.set(node), node.Name)
 }
 
 func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration, error) {
@@ -135,16 +119,12 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 	if err != nil {
 		return 0, err
 	}
-	census, err := c.census(node)
-	if err != nil {
-		return 0, err
-	}
-	o := observed{node: node, heard: heard, grace: c.Grace, disrupted: census.ready == 0}
+	o := observed{node: node, heard: heard, grace: c.Grace, disrupted: c.census.disrupted()}
 	if condition(node, corev1.NodeReady) == nil {
 		o.grace = c.StartupGrace
 	}
 	a := plan(o, now)
-	after, err := c.apply(ctx, node, a, census)
+	after, err := c.apply(ctx, node, a)
 	if err != nil {
 		return 0, fmt.Errorf("node %s: %w", name, err)
 	}
@@ -181,37 +161,7 @@ func (c *Controller) heard(node *corev1.Node, now time.Time) (time.Time, error) 
 	return now, nil
 }
 
-// counts are nodes: of the cluster, and of one zone.
-type counts struct {
-	ready, cluster      int
-	zoneReady, zoneDown int
-}
-
-func (c *Controller) census(node *corev1.Node) (counts, error) {
-	all, err := c.nodes.List(labels.Everything())
-	if err != nil {
-		return counts{}, err
-	}
-	n := counts{cluster: len(all)}
-	zone := zoneOf(node)
-	for _, x := range all {
-		ready := readiness(x) == corev1.ConditionTrue
-		if ready {
-			n.ready++
-		}
-		if zoneOf(x) != zone {
-			continue
-		}
-		if ready {
-			n.zoneReady++
-		} else {
-			n.zoneDown++
-		}
-	}
-	return n, nil
-}
-
-func (c *Controller) apply(ctx context.Context, node *corev1.Node, a actions, n counts) (time.Duration, error) {
+func (c *Controller) apply(ctx context.Context, node *corev1.Node, a actions) (time.Duration, error) {
 	if a.conditions != nil {
 		changed := node.DeepCopy()
 		changed.Status.Conditions = a.conditions
@@ -231,7 +181,7 @@ func (c *Controller) apply(ctx context.Context, node *corev1.Node, a actions, n 
 	}
 	mayEvict, wait := true, time.Duration(0)
 	if a.evict != nil && !has(node.Spec.Taints, *a.evict) {
-		mayEvict, wait = c.zones.turn(zoneOf(node), interval(n.zoneReady, n.zoneDown, n.cluster), c.Clock.Now())
+		mayEvict, wait = c.zones.turn(zoneOf(node), c.census.pace(node.Name), c.Clock.Now())
 	}
 	taints, changed := merge(node, a, mayEvict, c.Clock.Now())
 	if !changed {
