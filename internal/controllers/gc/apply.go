@@ -93,7 +93,7 @@ func (c *Collector) fate(ctx context.Context, n node, ref metav1.OwnerReference)
 	if _, gone := c.absent.Get(key); gone {
 		return absent, nil
 	}
-	live, err := c.get(ctx, node{resource: m.resource, namespace: key.namespace, name: ref.Name, uid: ref.UID})
+	live, err := c.get(ctx, node{kind: &kind{resource: m.resource}, namespace: key.namespace, name: ref.Name, uid: ref.UID})
 	if err != nil {
 		return solid, err
 	}

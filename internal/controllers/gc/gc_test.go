@@ -23,7 +23,7 @@ func refs(uids ...types.UID) []metav1.OwnerReference {
 
 func thing(name string, owners ...types.UID) *node {
 	return &node{
-		gvk: schema.GroupVersionKind{Version: "v1", Kind: "Thing"}, resource: schema.GroupVersionResource{Version: "v1", Resource: "things"},
+		kind:      &kind{schema.GroupVersionResource{Version: "v1", Resource: "things"}, schema.GroupVersionKind{Version: "v1", Kind: "Thing"}},
 		namespace: "a", name: name, uid: types.UID(name), owners: refs(owners...),
 	}
 }

@@ -9,16 +9,21 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// kind is what the objects of one resource share.
+type kind struct {
+	resource schema.GroupVersionResource
+	gvk      schema.GroupVersionKind
+}
+
 // node is an object as the graph knows it. Owned by the graph; copies leave it.
 type node struct {
-	resource  schema.GroupVersionResource
-	gvk       schema.GroupVersionKind
+	*kind
 	namespace string // "" for cluster-scoped objects
 	name      string
 	uid       types.UID
 
 	owners     []metav1.OwnerReference
-	dependents map[types.UID]*node
+	dependents map[types.UID]*node // nil: none, as most objects have
 
 	deleting   bool // has a deletionTimestamp
 	foreground bool // … and waits for its dependents (finalizer foregroundDeletion)
@@ -52,9 +57,6 @@ func (g *graph) observe(n *node) []types.UID {
 	} else {
 		n.dependents = g.waiting[n.uid]
 		delete(g.waiting, n.uid)
-		if n.dependents == nil {
-			n.dependents = map[types.UID]*node{}
-		}
 		// A reference with the right UID but another name, kind or namespace is as good as none: look at who holds it.
 		for uid, d := range n.dependents {
 			if !d.mayBeOwnedBy(n) {
@@ -104,6 +106,9 @@ func (g *graph) forget(uid types.UID) []types.UID {
 
 func (g *graph) attach(n *node, owner types.UID) {
 	if o := g.byUID[owner]; o != nil {
+		if o.dependents == nil {
+			o.dependents = map[types.UID]*node{}
+		}
 		o.dependents[n.uid] = n
 		return
 	}

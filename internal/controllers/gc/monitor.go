@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,9 +33,8 @@ type mapping struct {
 
 // monitor watches one resource into the graph. It is the reflector's store: the graph is the only copy.
 type monitor struct {
-	c      *Collector
-	gvr    schema.GroupVersionResource
-	gvk    schema.GroupVersionKind
+	c *Collector
+	kind
 	stop   context.CancelFunc
 	since  time.Time
 	synced bool // guarded by Collector.mu
@@ -91,7 +91,7 @@ func (c *Collector) resync(ctx context.Context, running *sync.WaitGroup) error {
 			continue
 		}
 		watchCtx, stop := context.WithCancel(ctx)
-		m := &monitor{c: c, gvr: gvr, gvk: gvk, stop: stop, since: c.Clock.Now()}
+		m := &monitor{c: c, kind: kind{gvr, gvk}, stop: stop, since: c.Clock.Now()}
 		c.monitors[gvr] = m
 		running.Go(func() { m.run(watchCtx) })
 	}
@@ -159,15 +159,15 @@ func (c *Collector) synced() bool {
 
 func (m *monitor) run(ctx context.Context) {
 	defer m.stop()
-	resource := m.c.Metadata.Resource(m.gvr)
+	objects := m.c.Metadata.Resource(m.resource)
 	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return resource.List(ctx, o) },
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return objects.List(ctx, o) },
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return resource.Watch(ctx, o)
+			return objects.Watch(ctx, o)
 		},
 	}, m.c.Metadata)
 	cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, m, cache.ReflectorOptions{
-		Name: "garbage collector " + m.gvr.String(), Clock: m.c.Clock,
+		Name: "garbage collector " + m.resource.String(), Clock: m.c.Clock,
 	}).RunWithContext(ctx)
 }
 
@@ -177,7 +177,7 @@ func (m *monitor) held(except map[types.UID]bool) []types.UID {
 	defer m.c.mu.Unlock()
 	var out []types.UID
 	for uid, n := range m.c.graph.byUID {
-		if n.resource == m.gvr && !except[uid] {
+		if n.resource == m.resource && !except[uid] {
 			out = append(out, uid)
 		}
 	}
@@ -188,10 +188,10 @@ func (m *monitor) held(except map[types.UID]bool) []types.UID {
 func (m *monitor) Add(obj any) error {
 	o, ok := obj.(*metav1.PartialObjectMetadata)
 	if !ok {
-		return fmt.Errorf("a watch of %s sent a %T", m.gvr, obj)
+		return fmt.Errorf("a watch of %s sent a %T", m.resource, obj)
 	}
 	m.c.observe(m.node(o))
-	if m.gvr.Resource == "customresourcedefinitions" || m.gvr.Resource == "apiservices" {
+	if m.resource.Resource == "customresourcedefinitions" || m.resource.Resource == "apiservices" {
 		select {
 		case m.c.changed <- struct{}{}:
 		default:
@@ -207,7 +207,7 @@ func (m *monitor) Update(obj any) error { return m.Add(obj) }
 func (m *monitor) Delete(obj any) error {
 	o, ok := obj.(*metav1.PartialObjectMetadata)
 	if !ok {
-		return fmt.Errorf("a watch of %s sent a %T", m.gvr, obj)
+		return fmt.Errorf("a watch of %s sent a %T", m.resource, obj)
 	}
 	m.c.forget(true, o.UID)
 	return nil
@@ -219,7 +219,7 @@ func (m *monitor) Replace(all []any, _ string) error {
 	for _, obj := range all {
 		o, ok := obj.(*metav1.PartialObjectMetadata)
 		if !ok {
-			return fmt.Errorf("a list of %s has a %T", m.gvr, obj)
+			return fmt.Errorf("a list of %s has a %T", m.resource, obj)
 		}
 		there[o.UID] = true
 		m.c.observe(m.node(o))
@@ -236,7 +236,7 @@ func (m *monitor) Resync() error { return nil }
 
 func (m *monitor) node(o *metav1.PartialObjectMetadata) *node {
 	n := &node{
-		resource: m.gvr, gvk: m.gvk, namespace: o.Namespace, name: o.Name, uid: o.UID,
+		kind: &m.kind, namespace: unique.Make(o.Namespace).Value(), name: o.Name, uid: o.UID,
 		owners: slices.Clone(o.OwnerReferences), deleting: o.DeletionTimestamp != nil,
 	}
 	if n.deleting {
