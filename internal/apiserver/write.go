@@ -206,6 +206,9 @@ func (s *Server) attemptUpdate(rq *request, w *write, cur *store.Entry) (*writte
 	case w.sub.PrepareUpdate != nil:
 		w.sub.PrepareUpdate(obj, old)
 	}
+	if w.sub != nil && w.sub.Stamp != nil {
+		w.sub.Stamp(obj, old, s.clock.Now())
+	}
 	more, err := s.claimUpdate(rq.Context(), w, obj, old)
 	if err != nil {
 		return nil, err

@@ -80,6 +80,7 @@ type Subresource struct {
 	Verbs          []string
 	PrepareUpdate  func(obj, old Object) // keeps of old everything this subresource may not write
 	ValidateUpdate func(obj, old Object) field.ErrorList
+	Stamp          func(obj, old Object, now time.Time) // after PrepareUpdate: sets what tells when it was written; nil: nothing
 }
 
 // ScalePaths reads and writes what autoscaling/v1 Scale shows of a kind.

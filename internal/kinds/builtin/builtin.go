@@ -11,9 +11,11 @@ import (
 	"canopus/internal/kinds/core"
 	"canopus/internal/kinds/discovery"
 	"canopus/internal/kinds/networking"
+	"canopus/internal/kinds/node"
 	"canopus/internal/kinds/policy"
 	"canopus/internal/kinds/rbac"
 	"canopus/internal/kinds/scheduling"
+	"canopus/internal/kinds/storage"
 )
 
 // All returns every built-in kind, each made anew.
@@ -23,9 +25,15 @@ func All() []*kinds.Kind {
 		core.ConfigMap(),
 		core.Endpoints(),
 		core.Event(),
+		core.LimitRange(),
 		core.Namespace(),
 		core.Node(),
+		core.PersistentVolume(),
+		core.PersistentVolumeClaim(),
 		core.Pod(),
+		core.PodTemplate(),
+		core.ReplicationController(),
+		core.ResourceQuota(),
 		core.Secret(),
 		core.Service(),
 		core.ServiceAccount(),
@@ -54,6 +62,8 @@ func All() []*kinds.Kind {
 		networking.IPAddress(),
 		networking.ServiceCIDR(),
 
+		node.RuntimeClass(),
+
 		policy.PodDisruptionBudget(),
 
 		rbac.Role(),
@@ -62,6 +72,13 @@ func All() []*kinds.Kind {
 		rbac.ClusterRoleBinding(),
 
 		scheduling.PriorityClass(),
+
+		storage.CSIDriver(),
+		storage.CSINode(),
+		storage.CSIStorageCapacity(),
+		storage.StorageClass(),
+		storage.VolumeAttachment(),
+		storage.VolumeAttributesClass(),
 	}
 }
 

@@ -2,7 +2,8 @@
 // an update may change. Kinds that contain a pod spec share it.
 //
 // Defaults: defaults.go, default_volumes.go. Rules: validate.go and, by subject, containers.go, env.go, ports.go,
-// probes.go, resources.go, scheduling.go, security.go, topology.go, volumes.go, volume_sources.go. Updates: update.go, resize.go,
+// probes.go, resources.go, scheduling.go, security.go, topology.go, volumes.go, volume_sources.go; claim.go, persistent.go and
+// persistent_sources.go are of volumes that outlive pods. Updates: update.go, resize.go,
 // status.go. Quality of service: qos.go.
 package podspec
 
