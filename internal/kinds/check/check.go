@@ -169,7 +169,13 @@ func LegacyIP(value string, path *field.Path) field.ErrorList {
 
 // ResourceName refuses what cannot name a resource: a qualified name that, without a prefix, is one of the known ones.
 func ResourceName(name string, path *field.Path) field.ErrorList {
-	return Messages(path, name, qualified(name))
+	if msgs := qualified(name); len(msgs) > 0 {
+		return Messages(path, name, msgs)
+	}
+	if standard := corev1.ResourceName(name); !strings.Contains(name, "/") && standard != corev1.ResourceStorage && !StandardQuota(standard) {
+		return field.ErrorList{field.Invalid(path, name, "must be a standard resource type or fully qualified")}
+	}
+	return nil
 }
 
 func qualified(name string) []string {

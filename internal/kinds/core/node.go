@@ -88,9 +88,7 @@ func validateNode(n *corev1.Node) field.ErrorList {
 func validateNodeResources(n *corev1.Node) field.ErrorList {
 	var errs field.ErrorList
 	for name, q := range n.Status.Capacity {
-		at := field.NewPath("status", "capacity").Key(string(name))
-		errs = append(errs, check.ResourceName(string(name), at)...)
-		errs = append(errs, check.Quantity(name, q, at)...)
+		errs = append(errs, check.QuotaQuantity(name, q, field.NewPath("status", "capacity").Key(string(name)))...)
 	}
 	return errs
 }

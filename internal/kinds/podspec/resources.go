@@ -79,19 +79,17 @@ func validateResource(name corev1.ResourceName, q resource.Quantity, path *field
 
 // ContainerResourceName checks the name of something a container can request.
 func ContainerResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
-	if errs := check.ResourceName(string(name), path); len(errs) > 0 {
-		return errs
-	}
+	errs := check.ResourceName(string(name), path)
 	switch {
 	case !strings.Contains(string(name), "/"):
 		standard := []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}
 		if !slices.Contains(standard, name) && !check.HugePages(name) {
-			return field.ErrorList{field.Invalid(path, name, "must be a standard resource for containers")}
+			errs = append(errs, field.Invalid(path, name, "must be a standard resource for containers"))
 		}
 	case !check.Native(name) && !check.Extended(name):
-		return field.ErrorList{field.Invalid(path, name, "doesn't follow extended resource name standard")}
+		errs = append(errs, field.Invalid(path, name, "doesn't follow extended resource name standard"))
 	}
-	return nil
+	return errs
 }
 
 func sortedNames(list corev1.ResourceList) []corev1.ResourceName {

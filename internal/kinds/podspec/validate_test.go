@@ -109,7 +109,12 @@ func TestValidatePod(t *testing.T) {
 		"request over limit": {c(func(c *corev1.Container) {
 			c.Resources = corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": q("2")}, Limits: corev1.ResourceList{"cpu": q("1")}}
 		}), []string{"Invalidvalue spec.containers[0].resources.requests must be less than or equal to cpu limit of 1"}},
-		"odd resource":       {c(func(c *corev1.Container) { c.Resources.Limits = corev1.ResourceList{"gpu": q("1")} }), []string{"Invalidvalue spec.containers[0].resources.limits[gpu] must be a standard resource for containers", "Invalidvalue spec.containers[0].resources.requests[gpu] must be a standard resource for containers"}},
+		"odd resource": {c(func(c *corev1.Container) { c.Resources.Limits = corev1.ResourceList{"gpu": q("1")} }), []string{
+			"Invalidvalue spec.containers[0].resources.limits[gpu] must be a standard resource type or fully qualified",
+			"Invalidvalue spec.containers[0].resources.limits[gpu] must be a standard resource for containers",
+			"Invalidvalue spec.containers[0].resources.requests[gpu] must be a standard resource type or fully qualified",
+			"Invalidvalue spec.containers[0].resources.requests[gpu] must be a standard resource for containers",
+		}},
 		"negative resource":  {c(func(c *corev1.Container) { c.Resources.Requests = corev1.ResourceList{"cpu": q("-1")} }), []string{"Invalidvalue spec.containers[0].resources.requests[cpu] must be greater than or equal to 0"}},
 		"half a device":      {c(func(c *corev1.Container) { c.Resources.Limits = corev1.ResourceList{"x.io/d": q("500m")} }), []string{"Invalidvalue spec.containers[0].resources.limits[x.io/d] must be an integer", "Invalidvalue spec.containers[0].resources.requests[x.io/d] must be an integer"}},
 		"device unlimited":   {c(func(c *corev1.Container) { c.Resources.Requests = corev1.ResourceList{"x.io/d": q("1")} }), []string{"Requiredvalue spec.containers[0].resources.limits Limit must be set for non overcommitable resources"}},
