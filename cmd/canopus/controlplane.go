@@ -181,7 +181,7 @@ func (c *controlPlane) makeAuth() error {
 	if c.rbac, err = rbac.New(rbac.Config{Informers: c.own.Informers}); err != nil {
 		return err
 	}
-	if c.nodes, err = node.New(node.Config{Informers: c.own.Informers}); err != nil {
+	if c.nodes, err = node.New(node.Config{Informers: c.own.Informers, Volumes: true}); err != nil {
 		return err
 	}
 	c.rules = make(chan struct{})

@@ -84,7 +84,7 @@ func start(t *testing.T) *cluster {
 		cl.own, factory = client, informers.NewSharedInformerFactory(client, 0)
 		roles, err := rbac.New(rbac.Config{Informers: factory})
 		must(t, err)
-		nodes, err := node.New(node.Config{Informers: factory})
+		nodes, err := node.New(node.Config{Informers: factory, Volumes: true})
 		must(t, err)
 		authorizer := auth.Union{auth.Masters{}, nodes, roles}
 		c.Authorizer, c.Rules = authorizer, roles

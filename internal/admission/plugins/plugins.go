@@ -32,6 +32,9 @@ func Default(c Config) ([]admission.Plugin, error) {
 		TaintNodesByCondition{},
 		NewPriority(c),
 		DefaultTolerationSeconds{},
+		NewDefaultStorageClass(c),
+		StorageObjectInUseProtection{},
+		NewPersistentVolumeClaimResize(c),
 	}, nil
 }
 

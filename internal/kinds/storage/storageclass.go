@@ -18,7 +18,7 @@ import (
 	"canopus/internal/kinds/show"
 )
 
-// Annotations of the class that claims without one get; the older name is shown, not acted on.
+// Annotations of the class that claims without one get, today's and an older one.
 const (
 	defaultAnnotation     = "storageclass.kubernetes.io/is-default-class"
 	betaDefaultAnnotation = "storageclass.beta.kubernetes.io/is-default-class"

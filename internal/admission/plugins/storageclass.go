@@ -1,0 +1,73 @@
+package plugins
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"canopus/internal/admission"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	storagelisters "k8s.io/client-go/listers/storage/v1"
+	storagehelpers "k8s.io/component-helpers/storage/volume"
+)
+
+// DefaultStorageClass gives new claims that say nothing about their class the cluster's default one.
+type DefaultStorageClass struct {
+	classes storagelisters.StorageClassLister
+}
+
+// NewDefaultStorageClass makes the plugin.
+func NewDefaultStorageClass(c Config) *DefaultStorageClass {
+	i := c.Informers.Storage().V1().StorageClasses()
+	i.Informer()
+	return &DefaultStorageClass{classes: i.Lister()}
+}
+
+// Name implements admission.Plugin.
+func (p *DefaultStorageClass) Name() string { return "DefaultStorageClass" }
+
+// Handles implements admission.Plugin.
+func (p *DefaultStorageClass) Handles(r *admission.Request) bool {
+	return r.Operation == admission.Create && isClaim(r)
+}
+
+func isClaim(r *admission.Request) bool {
+	return r.Resource.Resource == "persistentvolumeclaims" && r.Resource.Group == "" && r.Subresource == ""
+}
+
+// Admit implements admission.Mutator.
+func (p *DefaultStorageClass) Admit(_ context.Context, r *admission.Request) error {
+	claim, ok := r.Object.(*corev1.PersistentVolumeClaim)
+	if !ok || storagehelpers.PersistentVolumeClaimHasClass(claim) {
+		return nil
+	}
+	all, err := p.classes.List(labels.Everything())
+	if err != nil {
+		return fmt.Errorf("list storage classes: %w", err)
+	}
+	if c := defaultClass(all); c != nil {
+		claim.Spec.StorageClassName = &c.Name
+	}
+	return nil
+}
+
+// defaultClass returns the class that is marked as default: of several the newest, so that a new default can be put beside
+// the old one before that is taken away.
+func defaultClass(classes []*storagev1.StorageClass) *storagev1.StorageClass {
+	marked := slices.DeleteFunc(slices.Clone(classes), func(c *storagev1.StorageClass) bool {
+		return c.Annotations["storageclass.kubernetes.io/is-default-class"] != "true" && c.Annotations["storageclass.beta.kubernetes.io/is-default-class"] != "true"
+	})
+	if len(marked) == 0 {
+		return nil
+	}
+	return slices.MinFunc(marked, func(a, b *storagev1.StorageClass) int {
+		if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+			return b.CreationTimestamp.Compare(a.CreationTimestamp.Time)
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+}
