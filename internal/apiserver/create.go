@@ -82,6 +82,9 @@ func (s *Server) attemptCreate(rq *request, w *write) (*written, error) {
 	if err := s.prepareCreate(w, obj); err != nil {
 		return nil, err
 	}
+	if w.ep.Kind.Author != nil {
+		w.ep.Kind.Author(obj, userInfo(rq.user))
+	}
 	more, err := s.claim(rq.Context(), w, admission.Create, obj, nil)
 	if err != nil {
 		return nil, err

@@ -58,15 +58,20 @@ func (s *Server) reviewToken(rq *request, obj runtime.Object) (runtime.Object, e
 func (s *Server) reviewSelf(rq *request, obj runtime.Object) (runtime.Object, error) {
 	r := obj.(*authenticationv1.SelfSubjectReview)
 	r.CreationTimestamp = metav1.NewTime(s.clock.Now())
-	u := rq.user
-	r.Status.UserInfo = authenticationv1.UserInfo{Username: u.Name, UID: u.UID, Groups: u.Groups}
-	for k, v := range u.Extra {
-		if r.Status.UserInfo.Extra == nil {
-			r.Status.UserInfo.Extra = map[string]authenticationv1.ExtraValue{}
-		}
-		r.Status.UserInfo.Extra[k] = v
-	}
+	r.Status.UserInfo = userInfo(rq.user)
 	return r, nil
+}
+
+// userInfo is u as the API shows users.
+func userInfo(u *auth.User) authenticationv1.UserInfo {
+	info := authenticationv1.UserInfo{Username: u.Name, UID: u.UID, Groups: u.Groups}
+	for k, v := range u.Extra {
+		if info.Extra == nil {
+			info.Extra = map[string]authenticationv1.ExtraValue{}
+		}
+		info.Extra[k] = v
+	}
+	return info
 }
 
 func (s *Server) reviewAccess(rq *request, obj runtime.Object) (runtime.Object, error) {

@@ -9,6 +9,7 @@ package kinds
 import (
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -39,23 +40,24 @@ type Spec[T any, P interface {
 	Verbs      []string // all eight unless set
 	Virtual    bool     // never stored: a create is answered by a handler (reviews, bindings)
 
-	Default        func(obj P)                             // fills what the user left out
-	PrepareCreate  func(obj P)                             // drops what a create may not set (status), sets what it must
-	PrepareUpdate  func(obj, old P)                        // restores what an update may not change (status), bumps generation
-	Validate       func(obj P) field.ErrorList             // a create
-	ValidateUpdate func(obj, old P) field.ErrorList        // an update; nil: Validate(obj) alone
-	Warnings       func(obj, old P) []string               // shown to the client as Warning headers; old nil on create
-	Columns        []metav1.TableColumnDefinition          // nil: Name and Created At, as upstream's default table
-	Cells          func(obj P, now time.Time) []any        // one value per column
-	Fields         map[string]func(obj P) string           // selectable fields besides metadata.name and metadata.namespace
-	Indexed        []string                                // names in Fields that many watchers select by equality
-	TTL            func(obj P) time.Duration               // nil: never expires
-	Grace          func(obj P, asked *int64) int64         // seconds of graceful deletion; nil: none, gone at once
-	NameRule       func(name string, prefix bool) []string // nil: DNS subdomain
-	CreateOnUpdate bool                                    // PUT to an absent name creates it
-	ReturnDeleted  bool                                    // a delete answers with the object's last state, not with a Status
-	StrictUpdate   bool                                    // an update without resourceVersion is refused
-	Generation     bool                                    // create sets metadata.generation to 1; PrepareUpdate bumps it
+	Default        func(obj P)                               // fills what the user left out
+	PrepareCreate  func(obj P)                               // drops what a create may not set (status), sets what it must
+	Author         func(obj P, by authenticationv1.UserInfo) // a create, after PrepareCreate: records who asks for it
+	PrepareUpdate  func(obj, old P)                          // restores what an update may not change (status), bumps generation
+	Validate       func(obj P) field.ErrorList               // a create
+	ValidateUpdate func(obj, old P) field.ErrorList          // an update; nil: Validate(obj) alone
+	Warnings       func(obj, old P) []string                 // shown to the client as Warning headers; old nil on create
+	Columns        []metav1.TableColumnDefinition            // nil: Name and Created At, as upstream's default table
+	Cells          func(obj P, now time.Time) []any          // one value per column
+	Fields         map[string]func(obj P) string             // selectable fields besides metadata.name and metadata.namespace
+	Indexed        []string                                  // names in Fields that many watchers select by equality
+	TTL            func(obj P) time.Duration                 // nil: never expires
+	Grace          func(obj P, asked *int64) int64           // seconds of graceful deletion; nil: none, gone at once
+	NameRule       func(name string, prefix bool) []string   // nil: DNS subdomain
+	CreateOnUpdate bool                                      // PUT to an absent name creates it
+	ReturnDeleted  bool                                      // a delete answers with the object's last state, not with a Status
+	StrictUpdate   bool                                      // an update without resourceVersion is refused
+	Generation     bool                                      // create sets metadata.generation to 1; PrepareUpdate bumps it
 	Subresources   []Subresource
 	Scale          *ScalePaths
 }
@@ -92,7 +94,7 @@ type ScalePaths struct {
 
 // Kind is Spec with its type erased: what the server works with. Custom resources are Kinds too. Immutable.
 //
-// A Kind made by New has every function set except TTL and Grace. Its Validate and ValidateUpdate include the rules of
+// A Kind made by New has every function set except Author, TTL and Grace. Its Validate and ValidateUpdate include the rules of
 // metadata; ValidateUpdate wants obj's resourceVersion filled in (an unconditional update takes over old's).
 type Kind struct {
 	GVK                           schema.GroupVersionKind
@@ -104,6 +106,7 @@ type Kind struct {
 	New, NewList                  func() runtime.Object
 	Default                       func(Object)
 	PrepareCreate                 func(Object)
+	Author                        func(obj Object, by authenticationv1.UserInfo) // nil: the object does not say
 	PrepareUpdate                 func(obj, old Object)
 	Validate                      func(Object) field.ErrorList
 	ValidateUpdate                func(obj, old Object) field.ErrorList

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -66,6 +67,9 @@ func eraseOptional[T any, P interface {
 		if s.Fields[name] == nil {
 			panic("kinds.New: indexed field " + name + " is not selectable: " + s.GVK.String())
 		}
+	}
+	if s.Author != nil {
+		k.Author = func(o Object, by authenticationv1.UserInfo) { s.Author(o.(P), by) }
 	}
 	if s.TTL != nil {
 		k.TTL = func(o Object) time.Duration { return s.TTL(o.(P)) }

@@ -7,6 +7,7 @@ import (
 	"canopus/internal/kinds/authentication"
 	"canopus/internal/kinds/authorization"
 	"canopus/internal/kinds/batch"
+	"canopus/internal/kinds/certificates"
 	"canopus/internal/kinds/coordination"
 	"canopus/internal/kinds/core"
 	"canopus/internal/kinds/discovery"
@@ -16,6 +17,7 @@ import (
 	"canopus/internal/kinds/rbac"
 	"canopus/internal/kinds/scheduling"
 	"canopus/internal/kinds/storage"
+	"canopus/internal/kinds/storagemigration"
 )
 
 // All returns every built-in kind, each made anew.
@@ -55,6 +57,9 @@ func All() []*kinds.Kind {
 		batch.CronJob(),
 		batch.Job(),
 
+		certificates.CertificateSigningRequest(),
+		certificates.ClusterTrustBundle(),
+
 		coordination.Lease(),
 
 		discovery.EndpointSlice(),
@@ -79,6 +84,8 @@ func All() []*kinds.Kind {
 		storage.StorageClass(),
 		storage.VolumeAttachment(),
 		storage.VolumeAttributesClass(),
+
+		storagemigration.StorageVersionMigration(),
 	}
 }
 
