@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -191,14 +192,92 @@ func TestStatefulSet(t *testing.T) {
 	}
 	c.event("Normal", "SuccessfulCreate", "create Pod web-0 in StatefulSet web successful")
 	c.event("Normal", "SuccessfulDelete", "delete Pod web-2 in StatefulSet web successful")
+	for _, r := range c.revisionsOf("web") {
+		if r.Labels["controller.kubernetes.io/hash"] == "" || r.Name != "web-"+r.Labels["controller.kubernetes.io/hash"] {
+			t.Errorf("revision %s has labels %v", r.Name, r.Labels)
+		}
+	}
+}
 
-	t.Log("claims are refused in words")
-	claims := stateful("db", 1)
-	claims.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}
-	if _, err := c.AppsV1().StatefulSets("default").Create(ctx, claims, metav1.CreateOptions{}); err != nil {
+func (c *cluster) revisionsOf(app string) []appsv1.ControllerRevision {
+	c.t.Helper()
+	list, err := c.AppsV1().ControllerRevisions("default").List(c.t.Context(), metav1.ListOptions{LabelSelector: "app=" + app})
+	if err != nil || len(list.Items) == 0 {
+		c.t.Fatalf("%d revisions of %s: %v", len(list.Items), app, err)
+	}
+	return list.Items
+}
+
+// claims waits until the claims that are not on their way out, with the kind of their controller, are these.
+func (c *cluster) claims(what string, want ...string) {
+	c.t.Helper()
+	c.eventually(what, func(ctx context.Context) (string, error) {
+		list, err := c.CoreV1().PersistentVolumeClaims("default").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		var got []string
+		for i := range list.Items {
+			p := &list.Items[i]
+			word := p.Name
+			if ref := metav1.GetControllerOf(p); ref != nil {
+				word += " of " + ref.Kind
+			}
+			if p.DeletionTimestamp == nil {
+				got = append(got, word)
+			}
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Sprint(got), nil
+		}
+		return "", nil
+	})
+}
+
+func TestStatefulSetClaims(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	c.hollow("node-1")
+	set := stateful("db", 3)
+	set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{
+		ObjectMeta: metav1.ObjectMeta{Name: "data"},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: ptr.To("none"),
+			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},
+		},
+	}}
+	if _, err := c.AppsV1().StatefulSets("default").Create(t.Context(), set, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.event("Warning", "FailedCreate", "persistent volume claims are not served by this server yet")
+	for i, p := range c.images("db", "v1", "v1", "v1") {
+		if v := p.Spec.Volumes[0]; v.Name != "data" || v.PersistentVolumeClaim == nil || v.PersistentVolumeClaim.ClaimName != fmt.Sprintf("data-db-%d", i) {
+			t.Errorf("%s has volumes %+v", p.Name, p.Spec.Volumes)
+		}
+	}
+	c.claims("a claim for every pod", "data-db-0", "data-db-1", "data-db-2")
+	c.event("Normal", "SuccessfulCreate", "create Claim data-db-0 Pod db-0 in StatefulSet db success")
+
+	t.Log("retained claims stay and are found again")
+	c.patchSet("db", `{"spec":{"replicas":2}}`)
+	c.images("db", "v1", "v1")
+	c.claims("claims are retained", "data-db-0", "data-db-1", "data-db-2")
+	c.patchSet("db", `{"spec":{"replicas":3}}`)
+	c.images("db", "v1", "v1", "v1")
+
+	t.Log("with Delete they go with the pod that is scaled down, the others with the set")
+	c.patchSet("db", `{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenDeleted":"Delete","whenScaled":"Delete"}}}`)
+	c.claims("the set owns the claims", "data-db-0 of StatefulSet", "data-db-1 of StatefulSet", "data-db-2 of StatefulSet")
+	c.patchSet("db", `{"spec":{"replicas":1}}`)
+	c.images("db", "v1")
+	c.claims("two claims go", "data-db-0 of StatefulSet")
+	c.patchSet("db", `{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenDeleted":"Retain","whenScaled":"Delete"}}}`)
+	c.claims("the set lets go", "data-db-0")
+	c.patchSet("db", `{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenDeleted":"Delete","whenScaled":"Retain"}}}`)
+	c.claims("the set takes it back", "data-db-0 of StatefulSet")
+	if err := c.AppsV1().StatefulSets("default").Delete(t.Context(), "db", metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationBackground)}); err != nil {
+		t.Fatal(err)
+	}
+	c.claims("the last claim goes with the set")
 }
 
 // event waits for an event of the StatefulSet controller.

@@ -31,6 +31,7 @@ type Owner struct {
 	GVK        schema.GroupVersionKind
 	Template   *corev1.PodTemplateSpec
 	Collisions *int32
+	HashLabel  string // of revisions: the one by which DaemonSet pods name theirs unless set
 }
 
 // ErrCollision says that another object has the name of the present revision: count it and hash again.
@@ -83,7 +84,7 @@ func Pick(o Owner, history []*appsv1.ControllerRevision) (*appsv1.ControllerRevi
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	labels[appsv1.ControllerRevisionHashLabelKey] = hash
+	labels[cmp.Or(o.HashLabel, appsv1.ControllerRevisionHashLabelKey)] = hash
 	return &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: name[:min(len(name), maxStem)] + "-" + hash, Namespace: o.GetNamespace(), Labels: labels,
@@ -109,7 +110,7 @@ func sameData(a, b []byte) bool {
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// Hash is how pods name the revision that they were made from.
+// Hash is how pods of a DaemonSet name the revision that they were made from; those of a StatefulSet use its name.
 func Hash(r *appsv1.ControllerRevision) string {
 	return r.Labels[appsv1.ControllerRevisionHashLabelKey]
 }
@@ -118,7 +119,7 @@ func Hash(r *appsv1.ControllerRevision) string {
 func Stale(history []*appsv1.ControllerRevision, live map[string]bool, limit int) []*appsv1.ControllerRevision {
 	var unused []*appsv1.ControllerRevision
 	for _, r := range history {
-		if !live[Hash(r)] && !live[r.Name] {
+		if hash := Hash(r); !live[r.Name] && (hash == "" || !live[hash]) {
 			unused = append(unused, r)
 		}
 	}

@@ -22,6 +22,9 @@ func (c *Controller) apply(ctx context.Context, set *appsv1.StatefulSet, h histo
 	for _, e := range a.events {
 		c.Events.Event(set, e.kind, e.reason, e.message)
 	}
+	if err := c.applyClaims(ctx, set, a); err != nil {
+		return err
+	}
 	for _, p := range a.relabel {
 		if err := c.identify(ctx, set, p); err != nil {
 			return err
@@ -50,6 +53,9 @@ func (c *Controller) create(ctx context.Context, set *appsv1.StatefulSet, h hist
 		return err
 	}
 	want := newPod(set, template, b)
+	if err := c.readyClaims(ctx, set, want.Name, b); err != nil {
+		return err
+	}
 	pod, err := c.Client.CoreV1().Pods(set.Namespace).Create(ctx, want, metav1.CreateOptions{})
 	switch {
 	case err == nil:
@@ -98,6 +104,74 @@ func (c *Controller) tell(set *appsv1.StatefulSet, verb, pod string, err error) 
 		return fmt.Errorf("%s pod %s: %w", lower, pod, err)
 	}
 	c.Events.Eventf(set, corev1.EventTypeNormal, "Successful"+verb, "%s Pod %s in StatefulSet %s successful", lower, pod, set.Name)
+	return nil
+}
+
+// applyClaims makes claims that pods wait for, and gives others their owners.
+func (c *Controller) applyClaims(ctx context.Context, set *appsv1.StatefulSet, a actions) error {
+	for _, claim := range a.own {
+		_, err := c.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).Update(ctx, claim, metav1.UpdateOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("give persistentvolumeclaim %s its owners: %w", claim.Name, err)
+		}
+	}
+	for _, w := range a.claim {
+		if err := c.createClaim(ctx, set, w.pod, w.claim); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readyClaims makes the claims that the cache does not show. When claims go with scaled-down pods it looks at those that
+// are there once more: a pod made on a claim that is about to be collected would lose its data.
+func (c *Controller) readyClaims(ctx context.Context, set *appsv1.StatefulSet, pod string, b birth) error {
+	missing := map[string]bool{}
+	for _, claim := range b.claims {
+		missing[claim.Name] = true
+		if err := c.createClaim(ctx, set, pod, claim); err != nil {
+			return err
+		}
+	}
+	if !deletes(set).whenScaled {
+		return nil
+	}
+	for i := range set.Spec.VolumeClaimTemplates {
+		name := claimName(set.Spec.VolumeClaimTemplates[i].Name, set.Name, b.ordinal)
+		if missing[name] {
+			continue
+		}
+		if err := c.checkClaim(ctx, set, pod, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Controller) createClaim(ctx context.Context, set *appsv1.StatefulSet, pod string, claim *corev1.PersistentVolumeClaim) error {
+	_, err := c.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).Create(ctx, claim, metav1.CreateOptions{})
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		return c.checkClaim(ctx, set, pod, claim.Name)
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return nil
+	case err != nil:
+		c.Events.Eventf(set, corev1.EventTypeWarning, "FailedCreate", "create Claim %s for Pod %s in StatefulSet %s failed error: %v", claim.Name, pod, set.Name, err)
+		return fmt.Errorf("create persistentvolumeclaim %s: %w", claim.Name, err)
+	}
+	c.Events.Eventf(set, corev1.EventTypeNormal, "SuccessfulCreate", "create Claim %s Pod %s in StatefulSet %s success", claim.Name, pod, set.Name)
+	return nil
+}
+
+// checkClaim reads a claim from the server and returns why a new pod cannot use it.
+func (c *Controller) checkClaim(ctx context.Context, set *appsv1.StatefulSet, pod, name string) error {
+	claim, err := c.Client.CoreV1().PersistentVolumeClaims(set.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("read persistentvolumeclaim %s: %w", name, err)
+	}
+	if why := unusable(set, pod, claim); why != "" {
+		return fmt.Errorf("create pod %s: %s", pod, why)
+	}
 	return nil
 }
 

@@ -17,6 +17,9 @@ import (
 	"canopus/internal/controllers/revision"
 )
 
+// hashLabel is where a revision of a set carries its hash. A pod's own label names the whole revision.
+const hashLabel = "controller.kubernetes.io/hash"
+
 // history is a set's revisions: the one it comes from, the one of its present template, and all.
 type history struct {
 	current, update *appsv1.ControllerRevision
@@ -36,6 +39,7 @@ func (c *Controller) history(ctx context.Context, set *appsv1.StatefulSet, selec
 	h := history{all: append(adopted, cached...)}
 	h.update, err = revision.Pick(revision.Owner{
 		Object: set, GVK: gvk(), Template: &set.Spec.Template, Collisions: set.Status.CollisionCount,
+		HashLabel: hashLabel,
 	}, h.all)
 	if err != nil {
 		return history{}, err

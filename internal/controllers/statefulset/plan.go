@@ -20,10 +20,13 @@ type observed struct {
 	current string // name of the revision that the set comes from
 	update  string // name of the revision of the present template
 	pods    []*corev1.Pod
+	claims  map[string]*corev1.PersistentVolumeClaim // by name: those of the set's ordinals that exist
 }
 
 // actions is what a StatefulSet needs now.
 type actions struct {
+	own     []*corev1.PersistentVolumeClaim // with the owners that they should have; before all else
+	claim   []wanted                        // for pods that are there and wait
 	create  []birth
 	remove  []*corev1.Pod // in this order
 	relabel []*corev1.Pod // adopted under the right name, but without the labels of their ordinal
@@ -32,10 +35,17 @@ type actions struct {
 	after   time.Duration // look again by then; 0: when something changes
 }
 
-// birth is a pod to make.
+// birth is a pod to make, and the claims to make before it.
 type birth struct {
 	ordinal  int
 	revision string
+	claims   []*corev1.PersistentVolumeClaim
+}
+
+// wanted is a claim to make for a pod.
+type wanted struct {
+	pod   string
+	claim *corev1.PersistentVolumeClaim
 }
 
 type event struct{ kind, reason, message string }
@@ -54,30 +64,31 @@ type planner struct {
 //
 // In an ordered set each call asks for at most one step of scaling, and for none before what came earlier is available.
 func plan(o observed, now time.Time) actions {
-	p := &planner{observed: o, now: now, size: 1}
-	if o.set.Spec.Replicas != nil {
-		p.size = int(*o.set.Spec.Replicas)
-	}
-	if o.set.Spec.Ordinals != nil {
-		p.start = int(o.set.Spec.Ordinals.Start)
-	}
+	p := &planner{observed: o, now: now}
+	p.start, p.size = ordinals(o.set)
 	p.sort()
 	p.count()
 	if o.set.DeletionTimestamp != nil {
 		return p.a
 	}
-	if len(o.set.Spec.VolumeClaimTemplates) > 0 {
-		if p.size > 0 {
-			p.a.events = append(p.a.events, event{corev1.EventTypeWarning, "FailedCreate", "no pods are created for volumeClaimTemplates: " +
-				"persistent volume claims are not served by this server yet; use volumes of the pod template instead"})
-		}
-		return p.a
-	}
+	p.ownClaims()
 	p.identify()
 	if p.fill() && p.shrink() {
 		p.roll()
 	}
 	return p.a
+}
+
+// ordinals returns the first ordinal of the set's pods and how many there shall be.
+func ordinals(set *appsv1.StatefulSet) (start, size int) {
+	size = 1
+	if set.Spec.Replicas != nil {
+		size = int(*set.Spec.Replicas)
+	}
+	if set.Spec.Ordinals != nil {
+		start = int(set.Spec.Ordinals.Start)
+	}
+	return start, size
 }
 
 // sort tells wanted pods from condemned ones.
@@ -184,7 +195,7 @@ func (p *planner) fill() bool {
 	for i, pod := range p.replicas {
 		switch {
 		case pod == nil:
-			p.a.create = append(p.a.create, birth{p.start + i, p.revisionFor(i)})
+			p.birth(i)
 		case podstate.Finished(pod) && pod.DeletionTimestamp == nil:
 			p.a.events = append(p.a.events, p.recreating(pod))
 			p.a.remove = append(p.a.remove, pod)

@@ -220,13 +220,6 @@ func TestLeftAlone(t *testing.T) {
 	if a := plan(observed{set: gone, current: "a", update: "b", pods: podsOf("0+a 4fa")}, epoch); told(a) != "" || a.status.Replicas != 2 {
 		t.Errorf("a set that is being deleted: %q, %+v", told(a), a.status)
 	}
-	claims := setOf(3)
-	claims.Spec.VolumeClaimTemplates = make([]corev1.PersistentVolumeClaim, 1)
-	a := plan(observed{set: claims, current: "a", update: "a"}, epoch)
-	if told(a) != "" || len(a.events) != 1 || a.events[0].reason != "FailedCreate" || a.events[0].kind != corev1.EventTypeWarning ||
-		!strings.Contains(a.events[0].message, "persistent volume claims are not served by this server yet") {
-		t.Errorf("claims: %q %+v", told(a), a.events)
-	}
 	for _, name := range []string{"web", "web-", "web-01", "web--1", "web-+1", "web-x", "api-0", "web-0-0", "web-99999999999"} {
 		if n, ok := ordinalOf("web", name); ok {
 			t.Errorf("%s has ordinal %d", name, n)

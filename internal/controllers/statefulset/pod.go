@@ -27,6 +27,7 @@ func newPod(set *appsv1.StatefulSet, template *corev1.PodTemplateSpec, b birth) 
 		},
 		Spec: t.Spec,
 	}
+	useClaims(set, &pod.Spec, b.ordinal)
 	pod.Spec.Hostname, pod.Spec.Subdomain = name, set.Spec.ServiceName
 	return pod
 }

@@ -1,23 +1,25 @@
 // Package statefulset keeps pods with stable names and an order for every StatefulSet.
 //
-// plan.go decides which ordinals need a pod and which pods must go, pod.go makes pods, history.go keeps the revisions of
-// the template, apply.go acts, this file observes. Volume claims are not made: a set with volumeClaimTemplates gets no
-// pods, and an event that says so.
+// plan.go decides which ordinals need a pod and which pods must go, claims.go which volume claims they need and whom these
+// go with, pod.go makes pods, history.go keeps the revisions of the template, apply.go acts, this file observes.
 package statefulset
 
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	appslisters "k8s.io/client-go/listers/apps/v1"
+	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"canopus/internal/controllers/podclaim"
@@ -38,6 +40,7 @@ type Controller struct {
 	sets      appslisters.StatefulSetLister
 	pods      cache.SharedIndexInformer
 	revisions cache.SharedIndexInformer
+	claims    corelisters.PersistentVolumeClaimLister
 	claimer   *podclaim.Claimer
 	written   *reconcile.Written[*corev1.Pod]
 	loop      *reconcile.Loop[types.NamespacedName]
@@ -49,8 +52,9 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	sets := d.Informers.Apps().V1().StatefulSets()
+	claims := d.Informers.Core().V1().PersistentVolumeClaims()
 	c := &Controller{
-		Deps: d, sets: sets.Lister(), pods: d.Informers.Core().V1().Pods().Informer(),
+		Deps: d, claims: claims.Lister(), sets: sets.Lister(), pods: d.Informers.Core().V1().Pods().Informer(),
 		revisions: d.Informers.Apps().V1().ControllerRevisions().Informer(), written: reconcile.NewWritten[*corev1.Pod](),
 	}
 	c.claimer = &podclaim.Claimer{
@@ -72,6 +76,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 			reconcile.On(sets.Informer(), c.setChanged),
 			reconcile.On(c.pods, c.podChanged),
 			reconcile.On(c.revisions, revisionChanged),
+			reconcile.On(claims.Informer(), c.claimChanged),
 		},
 	})
 	return c, err
@@ -136,6 +141,28 @@ func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
 	return keys
 }
 
+// claimChanged names the sets whose pods use the claim, when it leaves or has other owners: the rest is not theirs to mind.
+func (c *Controller) claimChanged(old, claim *corev1.PersistentVolumeClaim) []types.NamespacedName {
+	if old == nil || claim != nil && equality.Semantic.DeepEqual(old.OwnerReferences, claim.OwnerReferences) {
+		return nil
+	}
+	sets, err := c.sets.StatefulSets(old.Namespace).List(labels.Everything())
+	if err != nil {
+		return nil
+	}
+	var keys []types.NamespacedName
+	for _, set := range sets {
+		for i := range set.Spec.VolumeClaimTemplates {
+			pod, ok := strings.CutPrefix(old.Name, set.Spec.VolumeClaimTemplates[i].Name+"-")
+			if _, named := ordinalOf(set.Name, pod); ok && named {
+				keys = append(keys, reconcile.Key(set))
+				break
+			}
+		}
+	}
+	return keys
+}
+
 func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 	set, err := c.sets.StatefulSets(key.Namespace).Get(key.Name)
 	if apierrors.IsNotFound(err) {
@@ -157,6 +184,9 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 		return 0, fmt.Errorf("find the pods of statefulset %s: %w", key, err)
 	}
 	o := observed{set: set, current: h.current.Name, update: h.update.Name, pods: pods}
+	if o.claims, err = c.claimsOf(set, pods); err != nil {
+		return 0, fmt.Errorf("find the claims of statefulset %s: %w", key, err)
+	}
 	decided := plan(o, c.Clock.Now())
 	applyErr := c.apply(ctx, set, h, decided)
 	if err := c.writeStatus(ctx, set, decided.status); err != nil {
@@ -193,6 +223,39 @@ func (c *Controller) observe(ctx context.Context, set *appsv1.StatefulSet, selec
 			leaving := p.DeepCopy()
 			leaving.DeletionTimestamp = &metav1.Time{Time: c.Clock.Now()}
 			out = append(out, leaving)
+		}
+	}
+	return out, nil
+}
+
+// claimsOf returns the claims of the set's ordinals and of pods beyond them.
+func (c *Controller) claimsOf(set *appsv1.StatefulSet, pods []*corev1.Pod) (map[string]*corev1.PersistentVolumeClaim, error) {
+	out := map[string]*corev1.PersistentVolumeClaim{}
+	if len(set.Spec.VolumeClaimTemplates) == 0 {
+		return out, nil
+	}
+	start, size := ordinals(set)
+	used := map[int]bool{}
+	for i := range size {
+		used[start+i] = true
+	}
+	for _, p := range pods {
+		if n, ok := ordinalOf(set.Name, p.Name); ok {
+			used[n] = true
+		}
+	}
+	lister := c.claims.PersistentVolumeClaims(set.Namespace)
+	for n := range used {
+		for i := range set.Spec.VolumeClaimTemplates {
+			name := claimName(set.Spec.VolumeClaimTemplates[i].Name, set.Name, n)
+			claim, err := lister.Get(name)
+			if apierrors.IsNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			out[name] = claim
 		}
 	}
 	return out, nil
