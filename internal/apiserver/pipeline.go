@@ -35,6 +35,7 @@ type request struct {
 // ServeHTTP takes a request through all stages. Each stage either passes the request on or ends it with an error, which
 // the client gets as a Status. The order is: authenticate, audit, impersonate, limit, authorize, serve (route, handle, encode).
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	growStack(len(r.Method))
 	rq := s.begin(w, r)
 	defer rq.end()
 	for _, stage := range [...]func(*request) error{
@@ -51,6 +52,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// growStack makes room for the whole of a request at once. A goroutine starts with a small stack, HTTP/2 starts one per
+// request, and doubling it on the way down, each time with more frames to move, was 6 % of the time that a write takes.
+// What a watch does not need afterwards the garbage collector takes back.
+//
+//go:noinline
+func growStack(i int) byte {
+	var room [14 << 10]byte
+	return room[i&1]
 }
 
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) *request {
