@@ -231,7 +231,7 @@ func (c *controlPlane) makeServer() error {
 }
 
 func (c *controlPlane) admission() (*admission.Chain, error) {
-	list, err := plugins.Default(plugins.Config{Client: c.own.Client, Informers: c.own.Informers, Clock: c.clock})
+	list, err := plugins.Default(plugins.Config{Client: c.own.Client, Informers: c.own.Informers, Clock: c.clock, Authorizer: &c.checks})
 	if err != nil {
 		return nil, err
 	}

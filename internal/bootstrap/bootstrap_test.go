@@ -88,7 +88,7 @@ func start(t *testing.T) *cluster {
 		must(t, err)
 		authorizer := auth.Union{auth.Masters{}, nodes, roles}
 		c.Authorizer, c.Rules = authorizer, roles
-		list, err := plugins.Default(plugins.Config{Client: client, Informers: factory, Clock: clock.RealClock{}})
+		list, err := plugins.Default(plugins.Config{Client: client, Informers: factory, Clock: clock.RealClock{}, Authorizer: auth.Masters{}})
 		must(t, err)
 		guard, err := escalation.New(roles, authorizer)
 		must(t, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"canopus/internal/admission"
+	"canopus/internal/auth"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/informers"
@@ -18,13 +19,16 @@ type Config struct {
 	Client    kubernetes.Interface // for the rare read that a cache is too old for
 	Informers informers.SharedInformerFactory
 	Clock     clock.PassiveClock
+	// Authorizer is the server's whole one: some plugins ask it about rights that no path of the API stands for.
+	Authorizer auth.Authorizer
 }
 
 // Default returns the plugins that are on by default, in upstream's order.
 func Default(c Config) ([]admission.Plugin, error) {
-	if c.Client == nil || c.Informers == nil || c.Clock == nil {
-		return nil, errors.New("admission plugins: client, informers and clock are required")
+	if c.Client == nil || c.Informers == nil || c.Clock == nil || c.Authorizer == nil {
+		return nil, errors.New("admission plugins: client, informers, clock and authorizer are required")
 	}
+	signers := signerRights{c.Authorizer}
 	return []admission.Plugin{
 		NewNamespaceLifecycle(c),
 		NewServiceAccount(c),
@@ -35,6 +39,10 @@ func Default(c Config) ([]admission.Plugin, error) {
 		NewDefaultStorageClass(c),
 		StorageObjectInUseProtection{},
 		NewPersistentVolumeClaimResize(c),
+		CertificateApproval{signers},
+		CertificateSigning{signers},
+		ClusterTrustBundleAttest{signers},
+		CertificateSubjectRestriction{},
 	}, nil
 }
 
