@@ -6,6 +6,7 @@ import (
 	"canopus/internal/kinds/apps"
 	"canopus/internal/kinds/authentication"
 	"canopus/internal/kinds/authorization"
+	"canopus/internal/kinds/autoscaling"
 	"canopus/internal/kinds/batch"
 	"canopus/internal/kinds/certificates"
 	"canopus/internal/kinds/coordination"
@@ -53,6 +54,8 @@ func All() []*kinds.Kind {
 		authorization.LocalSubjectAccessReview(),
 		authorization.SelfSubjectAccessReview(),
 		authorization.SelfSubjectRulesReview(),
+
+		autoscaling.HorizontalPodAutoscaler(),
 
 		batch.CronJob(),
 		batch.Job(),

@@ -55,6 +55,7 @@ func filler(seed uint64) *randfill.Filler {
 		f.Funcs(fn)
 	}
 	f.Funcs(raw)
+	f.Funcs(shapes()...)
 	return f.RandSource(rand.NewSource(int64(seed)))
 }
 
