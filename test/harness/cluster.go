@@ -21,14 +21,19 @@ import (
 type Topology string
 
 // The topologies. OneProcess is one machine with `canopus server`. Separate is one machine with API server, scheduler and
-// controllers, each a process, and another with the agent: everything meets over HTTPS.
+// controllers, each a process, and another with the agent: everything meets over HTTPS. TwoNodes is OneProcess and another
+// machine with `canopus agent`; pods of both reach each other.
 const (
 	OneProcess Topology = "one-process"
 	Separate   Topology = "separate-processes"
+	TwoNodes   Topology = "two-nodes"
 )
 
-// NodeName is the name of a cluster's one node.
-const NodeName = "node-1"
+// The names of nodes. SecondNode is only there in TwoNodes.
+const (
+	NodeName   = "node-1"
+	SecondNode = "node-2"
+)
 
 // Image is a busybox that every cluster has.
 const Image = "canopus.local/test:1"
@@ -39,8 +44,9 @@ const dnsAddress = "10.96.0.10:53"
 // Cluster is a running Canopus.
 type Cluster struct {
 	Topology  Topology
-	Control   *Machine // where the API server is
-	Node      *Machine // where pods are; the same as Control in OneProcess
+	Control   *Machine   // where the API server is
+	Node      *Machine   // where pods are; the same as Control unless the topology is Separate
+	Nodes     []*Machine // every machine that runs pods; Node is the first
 	Config    *rest.Config
 	Client    kubernetes.Interface
 	Processes []*Process
@@ -49,7 +55,7 @@ type Cluster struct {
 	tool   []string // the kubectl to use: program and first arguments
 }
 
-// Start starts Canopus and returns when its node is Ready. Everything ends with t.
+// Start starts Canopus and returns when its nodes are Ready. Everything ends with t.
 func Start(t *testing.T, topology Topology) *Cluster {
 	t.Helper()
 	Require(t)
@@ -60,12 +66,14 @@ func Start(t *testing.T, topology Topology) *Cluster {
 		c.startOne(t)
 	case Separate:
 		c.startSeparate(t)
+	case TwoNodes:
+		c.startTwo(t)
 	default:
 		t.Fatalf("unknown topology %q", topology)
 	}
 	c.connectClient(t)
-	c.awaitNode(t)
-	t.Logf("node Ready %.1f s after the first process was started", time.Since(began).Seconds())
+	c.awaitNodes(t)
+	t.Logf("nodes Ready %.1f s after the first process was started", time.Since(began).Seconds())
 	return c
 }
 
@@ -91,7 +99,7 @@ func Bare(t *testing.T) *Cluster {
 	Require(t)
 	c := newCluster(t, "bare")
 	m := newMachine(t, "bare", NodeName)
-	c.Control, c.Node = m, m
+	c.Control, c.Node, c.Nodes = m, m, []*Machine{m}
 	m.Address = "192.168.52.2"
 	connect(t, nil, m, [2]string{"192.168.52.1/24", "192.168.52.2/24"})
 	m.gateway(t, "192.168.52.1")
@@ -101,17 +109,35 @@ func Bare(t *testing.T) *Cluster {
 
 func (c *Cluster) startOne(t *testing.T) {
 	m := newMachine(t, string(c.Topology), NodeName)
-	c.Control, c.Node = m, m
+	c.Control, c.Node, c.Nodes = m, m, []*Machine{m}
 	m.Address = "192.168.50.2"
 	connect(t, nil, m, [2]string{"192.168.50.1/24", "192.168.50.2/24"})
 	m.gateway(t, "192.168.50.1")
 	m.write(t, nil)
-	c.prepareNode(t)
+	c.prepareNode(t, m)
 	c.keep(t, m, "server", dnsAddress, "server")
+}
+
+func (c *Cluster) startTwo(t *testing.T) {
+	first, second := newMachine(t, string(c.Topology), NodeName), newMachine(t, string(c.Topology), SecondNode)
+	c.Control, c.Node, c.Nodes = first, first, []*Machine{first, second}
+	first.Address, second.Address = "192.168.60.1", "192.168.60.2"
+	connect(t, first, second, [2]string{"192.168.60.1/24", "192.168.60.2/24"})
+	connect(t, nil, first, [2]string{"192.168.50.1/24", "192.168.50.2/24"})
+	connect(t, nil, second, [2]string{"192.168.51.1/24", "192.168.51.2/24"})
+	first.gateway(t, "192.168.50.1")
+	second.gateway(t, "192.168.51.1")
+	first.write(t, nil)
+	c.prepareNode(t, first)
+	c.prepareNode(t, second)
+	c.keep(t, first, "server", dnsAddress, "server")
+	c.awaitFile(t, first.Kubeconfig())
+	c.startAgent(t, second)
 }
 
 func (c *Cluster) startSeparate(t *testing.T) {
 	c.Control, c.Node = newMachine(t, string(c.Topology), "control"), newMachine(t, string(c.Topology), NodeName)
+	c.Nodes = []*Machine{c.Node}
 	c.Control.Address, c.Node.Address = "192.168.60.1", "192.168.60.2"
 	connect(t, c.Control, c.Node, [2]string{"192.168.60.1/24", "192.168.60.2/24"})
 	connect(t, nil, c.Control, [2]string{"192.168.51.1/24", "192.168.51.2/24"})
@@ -120,21 +146,31 @@ func (c *Cluster) startSeparate(t *testing.T) {
 	c.Node.gateway(t, "192.168.50.1")
 	c.Control.write(t, nil)
 	c.unpack(t, c.Control)
-	c.prepareNode(t)
+	c.prepareNode(t, c.Node)
 	c.keep(t, c.Control, "apiserver", "", "server", "--no-agent", "--no-workers")
 	credentials := filepath.Join(c.Control.Dir, "data", "kubeconfig")
 	for _, file := range []string{"scheduler.conf", "controller-manager.conf"} {
-		Until(t, 30*time.Second, file+" from the API server", func() error { _, err := os.Stat(filepath.Join(credentials, file)); return err })
+		c.awaitFile(t, filepath.Join(credentials, file))
 	}
 	c.keep(t, c.Control, "scheduler", "", "scheduler", "--kubeconfig", filepath.Join(credentials, "scheduler.conf"))
 	c.keep(t, c.Control, "controllers", "", "controllers", "--kubeconfig", filepath.Join(credentials, "controller-manager.conf"))
-	out, err := c.Control.Output(t.Context(), c.binary, "issue-node", NodeName, "--address", c.Node.Address,
-		"--server", "https://"+c.Control.Address+":6443", "--out", c.Node.path("etc"))
+	c.startAgent(t, c.Node)
+}
+
+// startAgent makes m a node of the cluster, with credentials that the control plane issues.
+func (c *Cluster) startAgent(t *testing.T, m *Machine) {
+	out, err := c.Control.Output(t.Context(), c.binary, "issue-node", m.Name, "--address", m.Address,
+		"--server", "https://"+c.Control.Address+":6443", "--out", m.path("etc"))
 	if err != nil {
 		t.Fatalf("issue-node: %v\n%s", err, out)
 	}
-	c.Node.write(t, map[string]any{"kubeconfig": c.Node.path("etc", "kubelet.conf")})
-	c.keep(t, c.Node, "agent", dnsAddress, "agent")
+	m.write(t, map[string]any{"kubeconfig": m.path("etc", "kubelet.conf")})
+	c.keep(t, m, "agent", dnsAddress, "agent")
+}
+
+// awaitFile waits for what the server writes when it starts.
+func (c *Cluster) awaitFile(t *testing.T, path string) {
+	Until(t, 30*time.Second, path+" from the server", func() error { _, err := os.Stat(path); return err })
 }
 
 // unpack lays out what canopus carries, of which keep is needed before canopus itself runs.
@@ -144,19 +180,16 @@ func (c *Cluster) unpack(t *testing.T, m *Machine) {
 	}
 }
 
-func (c *Cluster) prepareNode(t *testing.T) {
-	c.unpack(t, c.Node)
-	if err := copyFile(c.Node.path("data", "images", "test.tar"), testImage(), 0o644); err != nil {
+func (c *Cluster) prepareNode(t *testing.T, m *Machine) {
+	c.unpack(t, m)
+	if err := copyFile(m.path("data", "images", "test.tar"), testImage(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // connectClient makes a client like any other machine's: with the admin's kubeconfig, over HTTPS.
 func (c *Cluster) connectClient(t *testing.T) {
-	Until(t, 30*time.Second, "the admin's kubeconfig", func() error {
-		_, err := os.Stat(c.Control.Kubeconfig())
-		return err
-	})
+	c.awaitFile(t, c.Control.Kubeconfig())
 	config, err := clientcmd.BuildConfigFromFlags("", c.Control.Kubeconfig())
 	if err != nil {
 		t.Fatal(err)
@@ -174,15 +207,17 @@ func (c *Cluster) connectClient(t *testing.T) {
 	})
 }
 
-func (c *Cluster) awaitNode(t *testing.T) {
-	Until(t, time.Minute, "a Ready node", func() error {
-		for _, p := range c.Processes {
-			if err := p.ended(); err != nil {
-				t.Fatalf("%v\n%s", err, tail(p.Log, 30))
+func (c *Cluster) awaitNodes(t *testing.T) {
+	for _, m := range c.Nodes {
+		Until(t, time.Minute, m.Name+" to be Ready", func() error {
+			for _, p := range c.Processes {
+				if err := p.ended(); err != nil {
+					t.Fatalf("%v\n%s", err, tail(p.Log, 30))
+				}
 			}
-		}
-		return c.nodeReady(t.Context())
-	})
+			return c.nodeReady(t.Context(), m.Name)
+		})
+	}
 }
 
 // HTTP is a client whose requests start on machine m, or in the tests' own namespace when m is nil. Each request opens a

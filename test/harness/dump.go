@@ -28,8 +28,8 @@ func (c *Cluster) DumpLogs(t testing.TB) {
 	for _, p := range c.Processes {
 		t.Logf("the end of the log of %s:\n%s", p.Name, tail(p.Log, 60))
 	}
-	if c.Node != nil {
-		t.Logf("the end of containerd's log:\n%s", tail(c.Node.path("data", "log", "containerd.log"), 40))
+	for _, m := range c.Nodes {
+		t.Logf("the end of containerd's log on %s:\n%s", m.Name, tail(m.path("data", "log", "containerd.log"), 40))
 	}
 }
 

@@ -185,11 +185,14 @@ func (c *Cluster) end(t *testing.T) {
 			t.Errorf("stop %s: %v", p.Name, err)
 		}
 	}
-	if c.Node == nil {
-		return
+	for _, m := range c.Nodes {
+		m.killContainers()
 	}
-	// Containers outlive Canopus. Those of this machine are known by their cgroups.
-	for _, dir := range c.Node.CgroupDirs() {
+}
+
+// killContainers ends what outlives Canopus. The containers of a machine are known by their cgroups.
+func (m *Machine) killContainers() {
+	for _, dir := range m.CgroupDirs() {
 		data, err := os.ReadFile(dir + "/cgroup.procs")
 		if err != nil {
 			continue

@@ -52,9 +52,9 @@ func Pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// nodeReady says why the node is not ready.
-func (c *Cluster) nodeReady(ctx context.Context) error {
-	node, err := c.Client.CoreV1().Nodes().Get(ctx, NodeName, metav1.GetOptions{})
+// nodeReady says why the node of that name is not ready.
+func (c *Cluster) nodeReady(ctx context.Context, name string) error {
+	node, err := c.Client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
