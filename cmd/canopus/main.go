@@ -62,7 +62,7 @@ environment as CANOPUS_ and its name in capitals with underscores.`,
 	}
 	for _, make := range []func() *cobra.Command{
 		upCommand, stopCommand, resetCommand, statusCommand, kubectlCommand, versionCommand,
-		serverCommand, agentCommand, apiserverCommand, controllersCommand, schedulerCommand, issueNodeCommand, unpackCommand,
+		serverCommand, agentCommand, apiserverCommand, controllersCommand, schedulerCommand, issueNodeCommand, unpackCommand, hollowCommand,
 	} {
 		root.AddCommand(make())
 	}

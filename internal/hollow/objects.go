@@ -15,7 +15,8 @@ import (
 // object is the Node as its agent would register it.
 func (n *Nodes) object(node *node) *corev1.Node {
 	labels := map[string]string{
-		corev1.LabelHostname: node.name, corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH,
+		"node.canopus.io/hollow": "true",
+		corev1.LabelHostname:     node.name, corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH,
 	}
 	if n.Zones > 0 {
 		labels[corev1.LabelTopologyRegion] = "region"
