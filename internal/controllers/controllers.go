@@ -29,6 +29,7 @@ import (
 	"canopus/internal/controllers/namespace"
 	"canopus/internal/controllers/nodeipam"
 	"canopus/internal/controllers/nodelifecycle"
+	"canopus/internal/controllers/persistentvolume"
 	"canopus/internal/controllers/podgc"
 	"canopus/internal/controllers/reconcile"
 	"canopus/internal/controllers/replicaset"
@@ -80,6 +81,7 @@ func All() []Controller {
 		{"cidrAllocator", "node-controller", newNodeIPAM},
 		{"taint-eviction-controller", "node-controller", func(_ Config, p Parts) (Runner, error) { return tainteviction.New(p.Deps) }},
 		{"clusterrole-aggregation-controller", "clusterrole-aggregation-controller", func(_ Config, p Parts) (Runner, error) { return clusterroleaggregation.New(p.Deps) }},
+		{"persistentvolume-controller", "persistent-volume-binder", func(_ Config, p Parts) (Runner, error) { return persistentvolume.New(p.Deps) }},
 		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
 	}
 }

@@ -3,13 +3,11 @@ package plugins
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"canopus/internal/admission"
+	"canopus/internal/kinds/storage"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	storagehelpers "k8s.io/component-helpers/storage/volume"
@@ -49,25 +47,8 @@ func (p *DefaultStorageClass) Admit(_ context.Context, r *admission.Request) err
 	if err != nil {
 		return fmt.Errorf("list storage classes: %w", err)
 	}
-	if c := defaultClass(all); c != nil {
+	if c := storage.DefaultClass(all); c != nil {
 		claim.Spec.StorageClassName = &c.Name
 	}
 	return nil
-}
-
-// defaultClass returns the class that is marked as default: of several the newest, so that a new default can be put beside
-// the old one before that is taken away.
-func defaultClass(classes []*storagev1.StorageClass) *storagev1.StorageClass {
-	marked := slices.DeleteFunc(slices.Clone(classes), func(c *storagev1.StorageClass) bool {
-		return c.Annotations["storageclass.kubernetes.io/is-default-class"] != "true" && c.Annotations["storageclass.beta.kubernetes.io/is-default-class"] != "true"
-	})
-	if len(marked) == 0 {
-		return nil
-	}
-	return slices.MinFunc(marked, func(a, b *storagev1.StorageClass) int {
-		if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-			return b.CreationTimestamp.Compare(a.CreationTimestamp.Time)
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
 }

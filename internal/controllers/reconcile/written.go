@@ -78,7 +78,7 @@ func (w *Written[T]) View(owner types.UID, cached []T, seen string) []T {
 		out = append(out, obj)
 	}
 	for uid, obj := range o.created {
-		if reached(seen, obj.GetResourceVersion()) {
+		if Reached(seen, obj.GetResourceVersion()) {
 			delete(o.created, uid)
 			continue
 		}
@@ -95,8 +95,8 @@ func (w *Written[T]) View(owner types.UID, cached []T, seen string) []T {
 	return out
 }
 
-// reached reports whether a cache at resourceVersion seen has gone past version. An unknown version counts as not reached.
-func reached(seen, version string) bool {
+// Reached reports whether a cache at resourceVersion seen has gone past version. An unknown version counts as not reached.
+func Reached(seen, version string) bool {
 	if seen == "" || version == "" {
 		return false
 	}

@@ -53,7 +53,7 @@ func StorageClass() *kinds.Kind {
 		},
 		Cells: func(c *storagev1.StorageClass, now time.Time) []any {
 			name := c.Name
-			if c.Annotations[defaultAnnotation] == "true" || c.Annotations[betaDefaultAnnotation] == "true" {
+			if isDefault(c) {
 				name += " (default)"
 			}
 			return []any{
@@ -63,6 +63,25 @@ func StorageClass() *kinds.Kind {
 			}
 		},
 	})
+}
+
+func isDefault(c *storagev1.StorageClass) bool {
+	return c.Annotations[defaultAnnotation] == "true" || c.Annotations[betaDefaultAnnotation] == "true"
+}
+
+// DefaultClass returns the class that claims without one get, nil if there is none: of several marked ones the newest, so
+// that a new default can be put beside the old one before that is taken away.
+func DefaultClass(classes []*storagev1.StorageClass) *storagev1.StorageClass {
+	var best *storagev1.StorageClass
+	for _, c := range classes {
+		switch {
+		case !isDefault(c):
+		case best == nil, best.CreationTimestamp.Before(&c.CreationTimestamp),
+			best.CreationTimestamp.Equal(&c.CreationTimestamp) && c.Name < best.Name:
+			best = c
+		}
+	}
+	return best
 }
 
 func validateClass(c *storagev1.StorageClass) field.ErrorList {

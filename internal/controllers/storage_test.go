@@ -1,0 +1,232 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+)
+
+func storage(size string) corev1.ResourceList {
+	return corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
+}
+
+func (c *cluster) newVolume(name, size, class string, edit ...func(*corev1.PersistentVolume)) {
+	c.t.Helper()
+	pv := &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PersistentVolumeSpec{
+			Capacity: storage(size), AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: class,
+			PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/srv/" + name}},
+		},
+	}
+	for _, f := range edit {
+		f(pv)
+	}
+	if _, err := c.CoreV1().PersistentVolumes().Create(c.t.Context(), pv, metav1.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) newClaim(name, size string, class *string, edit ...func(*corev1.PersistentVolumeClaim)) {
+	c.t.Helper()
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: class,
+			Resources: corev1.VolumeResourceRequirements{Requests: storage(size)},
+		},
+	}
+	for _, f := range edit {
+		f(claim)
+	}
+	if _, err := c.CoreV1().PersistentVolumeClaims("default").Create(c.t.Context(), claim, metav1.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) newClass(name, provisioner string, mode storagev1.VolumeBindingMode, isDefault bool) {
+	c.t.Helper()
+	class := &storagev1.StorageClass{
+		ObjectMeta:  metav1.ObjectMeta{Name: name, Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": fmt.Sprint(isDefault)}},
+		Provisioner: provisioner, VolumeBindingMode: &mode,
+	}
+	if _, err := c.StorageV1().StorageClasses().Create(c.t.Context(), class, metav1.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// claimIs waits until the claim shows phase and volume.
+func (c *cluster) claimIs(name string, phase corev1.PersistentVolumeClaimPhase, volume string) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("claim %s is %s with volume %q", name, phase, volume), func(ctx context.Context) (string, error) {
+		got, err := c.CoreV1().PersistentVolumeClaims("default").Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		if got.Status.Phase != phase || got.Spec.VolumeName != volume {
+			return fmt.Sprintf("%s, volume %q", got.Status.Phase, got.Spec.VolumeName), nil
+		}
+		return "", nil
+	})
+}
+
+func (c *cluster) volumeIs(name string, phase corev1.PersistentVolumePhase) *corev1.PersistentVolume {
+	c.t.Helper()
+	var got *corev1.PersistentVolume
+	c.eventually(fmt.Sprintf("volume %s is %s", name, phase), func(ctx context.Context) (string, error) {
+		var err error
+		if got, err = c.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{}); err != nil {
+			return err.Error(), err
+		}
+		if got.Status.Phase != phase {
+			return string(got.Status.Phase), nil
+		}
+		return "", nil
+	})
+	return got
+}
+
+// hasEvent waits for an event about the object of that name.
+func (c *cluster) hasEvent(namespace, name, reason, part string) {
+	c.t.Helper()
+	c.eventually("event "+reason+" about "+name, func(ctx context.Context) (string, error) {
+		list, err := c.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		var seen []string
+		for _, e := range list.Items {
+			if e.InvolvedObject.Name == name && e.Reason == reason && strings.Contains(e.Message, part) {
+				return "", nil
+			}
+			seen = append(seen, e.InvolvedObject.Name+" "+e.Reason+" "+e.Message)
+		}
+		return strings.Join(seen, "; "), nil
+	})
+}
+
+// TestVolumesAndClaims follows static volumes from free to released, and orders one from a provisioner.
+func TestVolumesAndClaims(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	c.newVolume("small", "1Gi", "")
+	c.newVolume("large", "9Gi", "")
+	c.newVolume("reserved", "9Gi", "", func(pv *corev1.PersistentVolume) {
+		pv.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "default", Name: "vip"}
+	})
+	if pv := c.volumeIs("large", corev1.VolumeAvailable); pv.Status.LastPhaseTransitionTime == nil {
+		t.Error("the time of the phase's change is missing")
+	}
+	none := ptr.To("")
+	c.newClaim("data", "2Gi", none)
+	c.newClaim("vip", "1Gi", none)
+	c.newClaim("more", "2Gi", none)
+	c.claimIs("data", corev1.ClaimBound, "large")
+	c.claimIs("vip", corev1.ClaimBound, "reserved")
+	c.volumeIs("large", corev1.VolumeBound)
+	c.claimIs("more", corev1.ClaimPending, "")
+	c.hasEvent("default", "more", "FailedBinding", "no persistent volumes available for this claim")
+	got, err := c.CoreV1().PersistentVolumeClaims("default").Get(t.Context(), "data", metav1.GetOptions{})
+	if err != nil || got.Status.Capacity.Storage().String() != "9Gi" || got.Annotations["pv.kubernetes.io/bind-completed"] != "yes" || got.Annotations["pv.kubernetes.io/bound-by-controller"] != "yes" {
+		t.Errorf("bound claim: %v %v %v", err, got.Status.Capacity, got.Annotations)
+	}
+	// A volume that comes later is found by who waits, without polling.
+	c.newVolume("late", "3Gi", "")
+	c.claimIs("more", corev1.ClaimBound, "late")
+
+	if err := c.CoreV1().PersistentVolumeClaims("default").Delete(t.Context(), "data", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pv := c.volumeIs("large", corev1.VolumeReleased)
+	c.newClaim("next", "2Gi", none)
+	c.hasEvent("default", "next", "FailedBinding", "no persistent volumes available")
+	pv.Spec.ClaimRef = nil
+	if _, err := c.CoreV1().PersistentVolumes().Update(t.Context(), pv, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.claimIs("next", corev1.ClaimBound, "large")
+	if err := c.CoreV1().PersistentVolumes().Delete(t.Context(), "late", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.loseVolume("late")
+	c.claimIs("more", corev1.ClaimLost, "late")
+	c.hasEvent("default", "more", "ClaimLost", "Data on the volume is lost!")
+}
+
+// loseVolume takes a volume away although its finalizers protect it.
+func (c *cluster) loseVolume(name string) {
+	c.t.Helper()
+	_, err := c.CoreV1().PersistentVolumes().Patch(c.t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	if err != nil && !strings.Contains(err.Error(), "not found") {
+		c.t.Fatal(err)
+	}
+}
+
+// TestProvisioning plays the external provisioner and, for the class that waits, the scheduler.
+func TestProvisioning(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	c.newClaim("early", "1Gi", nil)
+	c.hasEvent("default", "early", "FailedBinding", "no storage class is set")
+	c.newClaim("lost", "1Gi", ptr.To("nowhere"))
+	c.hasEvent("default", "lost", "ProvisioningFailed", `storageclass.storage.k8s.io "nowhere" not found`)
+	c.newClass("late", "example.com/late", storagev1.VolumeBindingWaitForFirstConsumer, false)
+	c.newClaim("waits", "1Gi", ptr.To("late"))
+	c.hasEvent("default", "waits", "WaitForFirstConsumer", "waiting for first consumer to be created before binding")
+	c.newClass("standard", "example.com/disk", storagev1.VolumeBindingImmediate, true)
+	c.asked("early", "example.com/disk") // given the default class after the fact
+	c.hasEvent("default", "early", "ExternalProvisioning", "example.com/disk")
+
+	c.provision("early", "pvc-early")
+	c.claimIs("early", corev1.ClaimBound, "pvc-early")
+	if _, err := c.CoreV1().PersistentVolumeClaims("default").Patch(t.Context(), "waits", types.MergePatchType,
+		[]byte(`{"metadata":{"annotations":{"volume.kubernetes.io/selected-node":"node-1"}}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.asked("waits", "example.com/late")
+	c.provision("waits", "pvc-waits")
+	c.claimIs("waits", corev1.ClaimBound, "pvc-waits")
+
+	if err := c.CoreV1().PersistentVolumeClaims("default").Delete(t.Context(), "early", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.volumeIs("pvc-early", corev1.VolumeReleased) // and its provisioner deletes it
+}
+
+func (c *cluster) asked(claim, provisioner string) {
+	c.t.Helper()
+	c.eventually(provisioner+" is asked for "+claim, func(ctx context.Context) (string, error) {
+		got, err := c.CoreV1().PersistentVolumeClaims("default").Get(ctx, claim, metav1.GetOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		for _, key := range []string{"volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"} {
+			if got.Annotations[key] != provisioner {
+				return fmt.Sprint(got.Annotations), nil
+			}
+		}
+		return "", nil
+	})
+}
+
+// provision does what an external provisioner does.
+func (c *cluster) provision(claim, volume string) {
+	c.t.Helper()
+	got, err := c.CoreV1().PersistentVolumeClaims("default").Get(c.t.Context(), claim, metav1.GetOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.newVolume(volume, "1Gi", *got.Spec.StorageClassName, func(pv *corev1.PersistentVolume) {
+		pv.Annotations = map[string]string{"pv.kubernetes.io/provisioned-by": "example.com/disk"}
+		pv.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
+		pv.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: "default", Name: claim, UID: got.UID}
+	})
+}
