@@ -16,6 +16,7 @@ import (
 	"canopus/internal/admission/allocate"
 	"canopus/internal/admission/escalation"
 	"canopus/internal/admission/plugins"
+	"canopus/internal/admission/quota"
 	"canopus/internal/apiserver"
 	"canopus/internal/auth"
 	"canopus/internal/auth/authn"
@@ -30,12 +31,14 @@ import (
 	"canopus/internal/kinds/builtin"
 	"canopus/internal/run"
 	"canopus/internal/store"
+	"canopus/internal/usage"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 	"k8s.io/utils/clock"
 )
 
@@ -62,6 +65,7 @@ type controlPlane struct {
 	rules    chan struct{} // closed once the authorizers have read their rules
 	checks   auth.Union
 	tokens   *token.Authority
+	meter    *usage.Meter
 	server   *apiserver.Server
 	boot     *bootstrap.Bootstrap
 }
@@ -83,7 +87,7 @@ func newControlPlane(ctx context.Context, cfg *config, log *slog.Logger) (_ *con
 	if err := c.open(ctx); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{c.makeStore, c.makeAuth, c.makeServer, c.makeBootstrap} {
+	for _, step := range []func() error{c.makeStore, c.makeAuth, c.makeMeter, c.makeServer, c.makeBootstrap} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -198,6 +202,23 @@ func (c *controlPlane) makeAuth() error {
 	return err
 }
 
+// makeMeter makes the reader of what nodes and pods use, which the API server answers for metrics.k8s.io with and which
+// calls the nodes' agents through the API server.
+func (c *controlPlane) makeMeter() error {
+	var err error
+	c.meter, err = usage.New(usage.Config{
+		Informers: c.own.Informers, Clock: c.clock, Log: c.log,
+		Agents: roundTripper(func(r *http.Request) (*http.Response, error) { return c.server.Agents().RoundTrip(r) }),
+	})
+	return err
+}
+
+// roundTripper is a function that is an http.RoundTripper.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func (c *controlPlane) makeServer() error {
 	authenticator, err := authn.New(authn.Config{
 		ClientCAs: c.cluster.Roots, Tokens: []authn.TokenAuthenticator{c.tokens}, Audiences: c.tokens.Audiences(), Clock: c.clock,
@@ -217,13 +238,21 @@ func (c *controlPlane) makeServer() error {
 	if err != nil {
 		return err
 	}
+	charger, err := quota.New(func() *store.Resource { return c.server.Resource(schema.GroupResource{Resource: "resourcequotas"}) }, c.clock)
+	if err != nil {
+		return err
+	}
 	c.server, err = apiserver.New(apiserver.Config{
-		Kinds: builtin.Set(), Claims: serviceClaims{allocator}, Store: c.store, Listener: c.listener, TLS: c.cluster.ServerTLS(),
+		Kinds: builtin.Set(), Claims: serviceClaims{allocator}, Quota: charger, Store: c.store, Listener: c.listener, TLS: c.cluster.ServerTLS(),
 		Address:       net.JoinHostPort(c.address.String(), strconv.Itoa(c.port())),
 		Authenticator: authenticator, Authorizer: c.checks, Admission: chain, Tokens: c.tokens, Reviewer: authenticator, Rules: c.rbac,
 		ConnContext: authn.ConnContext, Nodes: apiserver.Nodes{TLS: c.cluster.NodeClientTLS()},
-		Checks:      []apiserver.Check{{Name: "rbac/bootstrap-roles", Probe: c.bootstrapped}, {Name: "informer-sync", Probe: c.synced}},
-		Pages:       pages,
+		Checks: []apiserver.Check{{Name: "rbac/bootstrap-roles", Probe: c.bootstrapped}, {Name: "informer-sync", Probe: c.synced}},
+		Pages:  pages,
+		Computed: map[schema.GroupResource]apiserver.Computed{
+			{Group: metricsv1beta1.GroupName, Resource: "nodes"}: c.meter.Nodes(),
+			{Group: metricsv1beta1.GroupName, Resource: "pods"}:  c.meter.Pods(),
+		},
 		Transformer: c.atRest.Transformer, Informed: informed,
 		Version: serverVersion(), Metrics: c.metrics, Clock: c.clock, Log: c.log,
 	})
@@ -334,6 +363,7 @@ func (c *controlPlane) parts() []run.Part {
 		{Name: "API server", Run: c.server.Run},
 		{Name: "informers", Run: afterReady(c.store.Ready, c.local.Run)},
 		{Name: "first objects", Run: afterReady(c.store.Ready, c.boot.Run)},
+		{Name: "usage", Run: afterReady(c.boot.Ready, c.meter.Run)},
 		{Name: "permissions", Run: afterReady(c.boot.Ready, c.verify)},
 	}
 }

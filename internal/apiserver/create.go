@@ -98,6 +98,12 @@ func (s *Server) attemptCreate(rq *request, w *write) (*written, error) {
 	if err := s.confirm(rq.Context(), ar); err != nil {
 		return nil, err
 	}
+	charges, release, err := s.charge(rq.Context(), ar)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	more = append(more, charges...)
 	if w.dryRun {
 		return s.dryCreate(rq, w, obj)
 	}

@@ -38,6 +38,7 @@ type Config struct {
 	Authorizer    auth.Authorizer
 	Admission     Admission               // nil: everything passes
 	Claims        Claims                  // nil: no write claims anything beside its object
+	Quota         Quota                   // nil: nothing is limited
 	Tokens        Tokens                  // nil: serviceaccounts/token answers 501
 	Reviewer      TokenReviewer           // nil: TokenReview answers 501
 	Rules         Rules                   // nil: SelfSubjectRulesReview answers that it cannot tell
@@ -48,6 +49,8 @@ type Config struct {
 	Address       string                  // host:port that discovery tells clients; the listener's unless set
 	Pages         map[string]http.Handler // further paths, authorized by path: "/openid/v1/jwks"; a trailing slash takes the tree
 
+	// Computed answers reads of kinds that are never stored; one without an entry answers 501.
+	Computed map[schema.GroupResource]Computed
 	// Transformer returns how a resource is encrypted at rest; nil, or nil for a resource: stored in plain.
 	Transformer func(schema.GroupResource) store.Transformer
 	// Informed says which resources in-process informers read: their decoded objects are kept. nil: none.

@@ -220,6 +220,12 @@ func (s *Server) attemptUpdate(rq *request, w *write, cur *store.Entry) (*writte
 		if err := s.confirm(rq.Context(), ar); err != nil {
 			return nil, err
 		}
+		charges, release, err := s.charge(rq.Context(), ar)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		more = append(more, charges...)
 	}
 	if w.dryRun {
 		return &written{obj: obj}, nil
