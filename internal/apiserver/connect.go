@@ -36,6 +36,9 @@ type Nodes struct {
 // agentPort is where a node agent listens if its Node does not say.
 const agentPort = 10250
 
+// maxSessions is how many agents' TLS sessions are remembered.
+const maxSessions = 2000
+
 // proxies holds the transports of everything that is handed on.
 type proxies struct {
 	agents *http.Transport // nil: node agents cannot be reached
@@ -54,8 +57,11 @@ func newProxies(s *Server) *proxies {
 	if s.cfg.Nodes.TLS == nil {
 		return p
 	}
+	conf := s.cfg.Nodes.TLS.Clone()
+	// More agents are called now and then than connections are kept: a session spares the signatures of a new one.
+	conf.ClientSessionCache = tls.NewLRUClientSessionCache(maxSessions)
 	p.agents = &http.Transport{
-		TLSClientConfig: s.cfg.Nodes.TLS.Clone(), IdleConnTimeout: time.Minute, MaxIdleConns: 100, TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig: conf, IdleConnTimeout: time.Minute, MaxIdleConns: 100, TLSHandshakeTimeout: 10 * time.Second,
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
 			node, _, err := net.SplitHostPort(address)
 			if err != nil {
@@ -72,6 +78,15 @@ func newProxies(s *Server) *proxies {
 		},
 	}
 	return p
+}
+
+// Agents carries requests to node agents, https://NODE:10250/…, with this server's identity: it finds the node's address and
+// port. It is nil if the server cannot reach nodes.
+func (s *Server) Agents() http.RoundTripper {
+	if s.proxies.agents == nil {
+		return nil
+	}
+	return s.proxies.agents
 }
 
 // connector returns the handler of a subresource that is handed on to a node or a pod, or nil.

@@ -72,7 +72,10 @@ func (s *Server) serve(rq *request) error {
 		return err
 	}
 	if ep.Kind.Virtual {
-		if rq.Method != http.MethodPost || rt.name != "" {
+		if (rt.verb == "get" || rt.verb == "list") && ep.supports(rt.verb) {
+			return s.readComputed(rq, ep)
+		}
+		if !ep.supports("create") || rq.Method != http.MethodPost || rt.name != "" {
 			return errMethod()
 		}
 		return s.serveVirtual(rq, ep)

@@ -1,9 +1,6 @@
 package apiserver
 
 import (
-	"encoding/json"
-	"fmt"
-
 	"canopus/internal/kinds"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,11 +40,21 @@ func (rq *request) writeAs(h head, code int, obj runtime.Object, f format) error
 }
 
 func (s *Server) writeObjectTable(rq *request, ep *endpoint, code int, obj kinds.Object, f format) error {
-	row := metav1.TableRow{Cells: ep.Kind.Cells(obj, s.clock.Now())}
 	include := rq.tableOptions()
 	if err := checkInclude(include); err != nil {
 		return err
 	}
+	row, err := s.rowOf(ep, obj, include, f)
+	if err != nil {
+		return err
+	}
+	t := &metav1.Table{ListMeta: metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()}, ColumnDefinitions: ep.Kind.Columns, Rows: []metav1.TableRow{row}}
+	return rq.writeAs(headOf(f.metaVersion(), "Table"), code, t, f)
+}
+
+// rowOf shows an object that is not stored as a row of a table.
+func (s *Server) rowOf(ep *endpoint, obj kinds.Object, include metav1.IncludeObjectPolicy, f format) (metav1.TableRow, error) {
+	row := metav1.TableRow{Cells: ep.Kind.Cells(obj, s.clock.Now())}
 	var err error
 	switch include {
 	case metav1.IncludeMetadata:
@@ -58,19 +65,5 @@ func (s *Server) writeObjectTable(rq *request, ep *endpoint, code int, obj kinds
 			row.Object.Raw, err = ep.head.encode(shown, format{})
 		}
 	}
-	if err != nil {
-		return err
-	}
-	t := &metav1.Table{ListMeta: metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()}, ColumnDefinitions: ep.Kind.Columns, Rows: []metav1.TableRow{row}}
-	body, err := json.Marshal(t)
-	if err != nil {
-		return fmt.Errorf("encode table: %w", err)
-	}
-	h := headOf(f.metaVersion(), "Table")
-	text, err := finishText(h.appendJSON(nil, body), f)
-	if err != nil {
-		return err
-	}
-	rq.writeBody(code, f.media.contentType(), text)
-	return nil
+	return row, err
 }

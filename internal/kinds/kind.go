@@ -38,7 +38,7 @@ type Spec[T any, P interface {
 	Versions   []Version
 	NewList    func() runtime.Object
 	Verbs      []string // all eight unless set
-	Virtual    bool     // never stored: a create is answered by a handler (reviews, bindings)
+	Virtual    bool     // never stored: a create is answered by a handler (reviews, bindings), a get or list computed (metrics)
 
 	Default        func(obj P)                               // fills what the user left out
 	PrepareCreate  func(obj P)                               // drops what a create may not set (status), sets what it must

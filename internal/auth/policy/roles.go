@@ -49,9 +49,17 @@ func userRoles() []rbacv1.ClusterRole {
 	}
 }
 
+// metricsReader lets viewers see what nodes and pods use; elsewhere the add-on that serves it brings this role.
+func metricsReader() rbacv1.ClusterRole {
+	r := part("system:aggregated-metrics-reader", "view", on(read, "metrics.k8s.io", "nodes pods"))
+	r.Labels[aggregateTo+"edit"], r.Labels[aggregateTo+"admin"] = "true", "true"
+	return r
+}
+
 // systemRoles are for the components that are not controllers, and for all who may log in. A flat table.
 func systemRoles() []rbacv1.ClusterRole {
 	return []rbacv1.ClusterRole{
+		metricsReader(),
 		role("system:auth-delegator",
 			on("create", "authentication.k8s.io", "tokenreviews"),
 			on("create", "authorization.k8s.io", "subjectaccessreviews"),

@@ -12,6 +12,7 @@ import (
 	"canopus/internal/kinds/coordination"
 	"canopus/internal/kinds/core"
 	"canopus/internal/kinds/discovery"
+	"canopus/internal/kinds/metrics"
 	"canopus/internal/kinds/networking"
 	"canopus/internal/kinds/node"
 	"canopus/internal/kinds/policy"
@@ -66,6 +67,9 @@ func All() []*kinds.Kind {
 		coordination.Lease(),
 
 		discovery.EndpointSlice(),
+
+		metrics.NodeMetrics(),
+		metrics.PodMetrics(),
 
 		networking.IPAddress(),
 		networking.ServiceCIDR(),
