@@ -16,6 +16,7 @@ import (
 	"canopus/internal/admission/allocate"
 	"canopus/internal/admission/escalation"
 	"canopus/internal/admission/plugins"
+	"canopus/internal/admission/quota"
 	"canopus/internal/apiserver"
 	"canopus/internal/auth"
 	"canopus/internal/auth/authn"
@@ -237,8 +238,12 @@ func (c *controlPlane) makeServer() error {
 	if err != nil {
 		return err
 	}
+	charger, err := quota.New(func() *store.Resource { return c.server.Resource(schema.GroupResource{Resource: "resourcequotas"}) }, c.clock)
+	if err != nil {
+		return err
+	}
 	c.server, err = apiserver.New(apiserver.Config{
-		Kinds: builtin.Set(), Claims: serviceClaims{allocator}, Store: c.store, Listener: c.listener, TLS: c.cluster.ServerTLS(),
+		Kinds: builtin.Set(), Claims: serviceClaims{allocator}, Quota: charger, Store: c.store, Listener: c.listener, TLS: c.cluster.ServerTLS(),
 		Address:       net.JoinHostPort(c.address.String(), strconv.Itoa(c.port())),
 		Authenticator: authenticator, Authorizer: c.checks, Admission: chain, Tokens: c.tokens, Reviewer: authenticator, Rules: c.rbac,
 		ConnContext: authn.ConnContext, Nodes: apiserver.Nodes{TLS: c.cluster.NodeClientTLS()},

@@ -38,6 +38,7 @@ type Config struct {
 	Authorizer    auth.Authorizer
 	Admission     Admission               // nil: everything passes
 	Claims        Claims                  // nil: no write claims anything beside its object
+	Quota         Quota                   // nil: nothing is limited
 	Tokens        Tokens                  // nil: serviceaccounts/token answers 501
 	Reviewer      TokenReviewer           // nil: TokenReview answers 501
 	Rules         Rules                   // nil: SelfSubjectRulesReview answers that it cannot tell
