@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,6 +277,51 @@ func TestEviction(t *testing.T) {
 	}
 	if _, err := s.Client.CoreV1().Pods("n").Get(t.Context(), "a", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("evicted pod: %v", err)
+	}
+}
+
+// TestEvictionAnnounces looks at a pod that is evicted and not gone yet: it says that it was evicted, also when the eviction
+// was for one version of it only. An eviction that is refused or only tried out says nothing.
+func TestEvictionAnnounces(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t)
+	for name, c := range map[string]struct {
+		options   func(*corev1.Pod) *metav1.DeleteOptions
+		announced bool
+		check     func(error) bool
+	}{
+		"plain": {func(*corev1.Pod) *metav1.DeleteOptions { return nil }, true, func(err error) bool { return err == nil }},
+		"this-version": {func(p *corev1.Pod) *metav1.DeleteOptions {
+			return &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID, ResourceVersion: &p.ResourceVersion}}
+		}, true, func(err error) bool { return err == nil }},
+		"another-pod": {func(*corev1.Pod) *metav1.DeleteOptions {
+			return metav1.NewPreconditionDeleteOptions("another")
+		}, false, apierrors.IsConflict},
+		"dry-run": {func(*corev1.Pod) *metav1.DeleteOptions {
+			return &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
+		}, false, func(err error) bool { return err == nil }},
+	} {
+		p := pod(name)
+		p.Finalizers = []string{"test/keep"}
+		mustCreate(t, s, p)
+		made, err := s.Client.CoreV1().Pods("n").Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Client.CoreV1().Pods("n").EvictV1(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: name}, DeleteOptions: c.options(made)})
+		if !c.check(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		got, err := s.Client.CoreV1().Pods("n").Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		announced := slices.ContainsFunc(got.Status.Conditions, func(x corev1.PodCondition) bool {
+			return x.Type == corev1.DisruptionTarget && x.Status == corev1.ConditionTrue && x.Reason == "EvictionByEvictionAPI"
+		})
+		if announced != c.announced || (got.DeletionTimestamp != nil) != c.announced {
+			t.Errorf("%s: deleted %v, conditions %+v", name, got.DeletionTimestamp, got.Status.Conditions)
+		}
 	}
 }
 
