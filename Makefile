@@ -61,14 +61,21 @@ status: ## tell how the cluster is
 	@$(CANOPUS) status
 
 test: test-deps build vet staticcheck unit e2e ## every test, from unit tests to real containers
+	@$(MAKE) --no-print-directory conformance MISSING=
 
 unit: ## tests of packages, with the race detector
-	KUBE_CACHE_MUTATION_DETECTOR=true $(GO) test $(RACE) -timeout 20m ./cmd/... ./internal/... ./runtime/...
+	KUBE_CACHE_MUTATION_DETECTOR=true $(GO) test $(RACE) -timeout 20m ./cmd/... ./internal/... ./runtime/... ./test/report
 
 e2e: build test-deps ## end-to-end tests on real containers (root)
 	@$(MAKE) --no-print-directory -C runtime test-image
 	$(GO) build -o bin/report ./test/report
 	$(GO) test -json -count=1 -timeout 15m -parallel 4 ./test/e2e/... | bin/report
+
+MISSING ?= -missing
+conformance: build test-deps ## conformance tests on two nodes, counted by area (root)
+	@$(MAKE) --no-print-directory -C runtime test-image
+	$(GO) build -o bin/report ./test/report
+	$(GO) test -json -count=1 -timeout 15m -parallel 12 ./test/conformance | bin/report -conformance $(MISSING)
 
 vet: ## go vet
 	$(GO) vet ./...

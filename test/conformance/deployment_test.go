@@ -10,7 +10,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -74,7 +73,7 @@ func (s *space) rolledOut(t testing.TB, name string) *appsv1.Deployment {
 // setsOf are the replica sets of a deployment, by revision.
 func (s *space) setsOf(t testing.TB, name string) []appsv1.ReplicaSet {
 	t.Helper()
-	list := must(s.Client.AppsV1().ReplicaSets(s.ns).List(t.Context(), metav1.ListOptions{LabelSelector: labels.FormatLabels(app(name))}))(t)
+	list := must(s.Client.AppsV1().ReplicaSets(s.ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app=" + name}))(t)
 	slices.SortFunc(list.Items, func(a, b appsv1.ReplicaSet) int { return cmp.Compare(revisionOf(&a), revisionOf(&b)) })
 	return list.Items
 }

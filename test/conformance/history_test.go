@@ -29,7 +29,7 @@ type podEvent struct {
 // record keeps the history of the pods that a selector picks, from now until t ends.
 func (s *space) record(t testing.TB, selector map[string]string) *history {
 	t.Helper()
-	options := metav1.ListOptions{LabelSelector: labels.FormatLabels(selector)}
+	options := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(selector).String()}
 	list := must(s.Client.CoreV1().Pods(s.ns).List(t.Context(), options))(t)
 	h := &history{}
 	for i := range list.Items {

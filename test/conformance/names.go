@@ -41,7 +41,17 @@ func Areas() ([]Area, error) {
 	return out, nil
 }
 
-// TestName is the name under which `go test` reports the test of a behaviour.
-func TestName(area, behaviour string) string {
-	return "TestConformance/" + area + "/" + strings.ReplaceAll(behaviour, " ", "_")
+// TestNames are the names under which `go test` reports the tests of the behaviours, in their order.
+func (a Area) TestNames() []string {
+	seen := map[string]int{}
+	var out []string
+	for _, b := range a.Behaviours {
+		name := "TestConformance/" + a.Name + "/" + strings.ReplaceAll(b, " ", "_")
+		if n := seen[b]; n > 0 {
+			name += fmt.Sprintf("#%02d", n)
+		}
+		seen[b]++
+		out = append(out, name)
+	}
+	return out
 }

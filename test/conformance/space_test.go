@@ -127,7 +127,7 @@ func (s *space) pods(t testing.TB, selector map[string]string) []corev1.Pod {
 }
 
 func (s *space) listPods(ctx context.Context, selector map[string]string) ([]corev1.Pod, error) {
-	list, err := s.Client.CoreV1().Pods(s.ns).List(ctx, metav1.ListOptions{LabelSelector: labels.FormatLabels(selector)})
+	list, err := s.Client.CoreV1().Pods(s.ns).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(selector).String()})
 	if err != nil {
 		return nil, err
 	}

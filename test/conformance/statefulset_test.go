@@ -117,10 +117,14 @@ func statefulScaling(t *testing.T, s *space) {
 	s.heal(t, "ordered-2")
 	pods := s.ready(t, app("ordered"), 3)
 	inOrder(t, h.soFar(t, pods))
-	s.fallIll(t, "ordered-0")
+	for i := range pods {
+		s.fallIll(t, pods[i].Name)
+	}
 	s.scaleStateful(t, "ordered", 0)
 	s.stays(t, app("ordered"), "ordered-0", "ordered-1", "ordered-2")
-	s.heal(t, "ordered-0")
+	for i := range pods {
+		s.shell(t, pods[i].Name, "touch /tmp/ready")
+	}
 	s.ready(t, app("ordered"), 0)
 	var went []string
 	until(t, "the watch to show three deletions", func() error {

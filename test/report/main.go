@@ -2,12 +2,14 @@
 // result and time, why tests were skipped, everything a failed test printed, and at the end how many there were.
 //
 //	go test -json ./test/e2e/... | go run ./test/report
+//	go test -json ./test/conformance | go run ./test/report -conformance -missing
 package main
 
 import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -16,7 +18,14 @@ import (
 )
 
 func main() {
-	failed, err := report(os.Stdin, os.Stdout)
+	counted := flag.Bool("conformance", false, "count the behaviours of package conformance by area")
+	missing := flag.Bool("missing", false, "name the behaviours without a passed test")
+	flag.Parse()
+	passed := map[string]bool{}
+	failed, err := report(os.Stdin, os.Stdout, passed)
+	if err == nil && *counted {
+		err = conform(os.Stdout, passed, *missing)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(2)
@@ -45,8 +54,9 @@ type tally struct {
 	broken                  bool // a package failed outside its tests
 }
 
-// report reads events until in ends. What is no event, such as a message of the compiler, is passed on.
-func report(in io.Reader, out io.Writer) (failed bool, err error) {
+// report reads events until in ends, and notes in passed the names of the tests that did. What is no event, such as a
+// message of the compiler, is passed on.
+func report(in io.Reader, out io.Writer, passed map[string]bool) (failed bool, err error) {
 	tests, n, any := map[string]*test{}, tally{}, false
 	lines := bufio.NewReader(in)
 	for {
@@ -58,6 +68,9 @@ func report(in io.Reader, out io.Writer) (failed bool, err error) {
 			} else {
 				any = true
 				n.take(out, tests, e)
+				if e.Action == "pass" {
+					passed[e.Test] = true
+				}
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -74,7 +74,7 @@ package p failed
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
-			failed, err := report(strings.NewReader(c.in), &out)
+			failed, err := report(strings.NewReader(c.in), &out, map[string]bool{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ package p failed
 
 func TestNoOutputIsAnError(t *testing.T) {
 	t.Parallel()
-	if _, err := report(strings.NewReader(""), &strings.Builder{}); err == nil {
+	if _, err := report(strings.NewReader(""), &strings.Builder{}, map[string]bool{}); err == nil {
 		t.Error("no tests at all pass for success")
 	}
 }
