@@ -95,6 +95,14 @@ func bound(pod *corev1.Pod, b *corev1.Binding, now metav1.Time) (*corev1.Pod, er
 		out.Annotations = map[string]string{}
 	}
 	maps.Copy(out.Annotations, b.Annotations)
+	for key, value := range b.Labels { // the pod's own come first
+		if _, ok := out.Labels[key]; !ok {
+			if out.Labels == nil {
+				out.Labels = map[string]string{}
+			}
+			out.Labels[key] = value
+		}
+	}
 	setScheduled(&out.Status, now)
 	return out, nil
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 
+	"canopus/internal/controllers/certificates"
 	"canopus/internal/controllers/clusterroleaggregation"
 	"canopus/internal/controllers/cronjob"
 	"canopus/internal/controllers/daemonset"
@@ -64,6 +65,9 @@ func All() []Controller {
 	return []Controller{
 		{"deployment-controller", "deployment-controller", func(_ Config, p Parts) (Runner, error) { return deployment.New(p.Deps) }},
 		{"replicaset-controller", "replicaset-controller", func(_ Config, p Parts) (Runner, error) { return replicaset.New(p.Deps) }},
+		{"replication-controller", "replication-controller", func(_ Config, p Parts) (Runner, error) {
+			return replicaset.NewForReplicationControllers(p.Deps)
+		}},
 		{"daemonset-controller", "daemon-set-controller", func(_ Config, p Parts) (Runner, error) { return daemonset.New(p.Deps) }},
 		{"statefulset-controller", "statefulset-controller", func(_ Config, p Parts) (Runner, error) { return statefulset.New(p.Deps) }},
 		{"job-controller", "job-controller", func(_ Config, p Parts) (Runner, error) { return job.New(p.Deps) }},
@@ -83,7 +87,17 @@ func All() []Controller {
 		{"clusterrole-aggregation-controller", "clusterrole-aggregation-controller", func(_ Config, p Parts) (Runner, error) { return clusterroleaggregation.New(p.Deps) }},
 		{"persistentvolume-controller", "persistent-volume-binder", func(_ Config, p Parts) (Runner, error) { return persistentvolume.New(p.Deps) }},
 		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
+		{"certificatesigningrequest-signing-controller", "certificate-controller", newCertificateSigner},
+		{"certificatesigningrequest-approving-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewApprover(p.Deps) }},
+		{"certificatesigningrequest-cleaner-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewCleaner(p.Deps) }},
 	}
+}
+
+func newCertificateSigner(c Config, p Parts) (Runner, error) {
+	if c.Authority == nil {
+		return idle{p.Log, "certificate requests are not signed: this process has no authority's key (--cluster-signing-cert-file, --cluster-signing-key-file)"}, nil
+	}
+	return certificates.NewSigner(p.Deps, c.Authority)
 }
 
 func newNamespace(_ Config, p Parts) (Runner, error) {
@@ -130,7 +144,8 @@ type Config struct {
 	Clock  clock.WithTicker
 	Log    *slog.Logger
 
-	RootCA           []byte // PEM, published to every namespace
+	RootCA           []byte                  // PEM, published to every namespace
+	Authority        *certificates.Authority // signs certificate requests; nil: somebody else does
 	ClusterCIDRs     []netip.Prefix
 	NodeMaskIPv4     int           // 24 unless set
 	NodeMaskIPv6     int           // 64 unless set

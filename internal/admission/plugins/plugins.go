@@ -31,6 +31,7 @@ func Default(c Config) ([]admission.Plugin, error) {
 	signers := signerRights{c.Authorizer}
 	return []admission.Plugin{
 		NewNamespaceLifecycle(c),
+		NewLimitRanger(c),
 		NewServiceAccount(c),
 		NewNodeRestriction(c),
 		TaintNodesByCondition{},
@@ -39,10 +40,12 @@ func Default(c Config) ([]admission.Plugin, error) {
 		NewDefaultStorageClass(c),
 		StorageObjectInUseProtection{},
 		NewPersistentVolumeClaimResize(c),
+		NewRuntimeClass(c),
 		CertificateApproval{signers},
 		CertificateSigning{signers},
 		ClusterTrustBundleAttest{signers},
 		CertificateSubjectRestriction{},
+		NewPodTopologyLabels(c),
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"canopus/internal/controllers/podstate"
@@ -45,29 +46,29 @@ func (c *Controller) apply(ctx context.Context, rs *appsv1.ReplicaSet, a actions
 }
 
 // newPod is rs's template as a pod that rs controls; the server completes its name.
-func newPod(rs *appsv1.ReplicaSet) *corev1.Pod {
+func newPod(rs *appsv1.ReplicaSet, gvk schema.GroupVersionKind) *corev1.Pod {
 	template := rs.Spec.Template.DeepCopy()
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: rs.Namespace, GenerateName: rs.Name + "-",
 			Labels: template.Labels, Annotations: template.Annotations, Finalizers: template.Finalizers,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind(kind))},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(rs, gvk)},
 		},
 		Spec: template.Spec,
 	}
 }
 
 func (c *Controller) create(ctx context.Context, rs *appsv1.ReplicaSet) error {
-	pod, err := c.Client.CoreV1().Pods(rs.Namespace).Create(ctx, newPod(rs), metav1.CreateOptions{})
+	pod, err := c.Client.CoreV1().Pods(rs.Namespace).Create(ctx, newPod(rs, c.kind.gvk), metav1.CreateOptions{})
 	if err != nil {
 		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			return nil // the namespace goes, and rs with it
 		}
-		c.Events.Eventf(rs, corev1.EventTypeWarning, failedCreate, "Error creating: %v", err)
+		c.Events.Eventf(c.kind.about(rs), corev1.EventTypeWarning, failedCreate, "Error creating: %v", err)
 		return fmt.Errorf("create pod: %w", err)
 	}
 	c.written.Created(rs.UID, pod)
-	c.Events.Eventf(rs, corev1.EventTypeNormal, successfulCreate, "Created pod: %v", pod.Name)
+	c.Events.Eventf(c.kind.about(rs), corev1.EventTypeNormal, successfulCreate, "Created pod: %v", pod.Name)
 	return nil
 }
 
@@ -80,11 +81,11 @@ func (c *Controller) remove(ctx context.Context, rs *appsv1.ReplicaSet, pod *cor
 		return nil
 	}
 	if err != nil {
-		c.Events.Eventf(rs, corev1.EventTypeWarning, failedDelete, "Error deleting: %v", err)
+		c.Events.Eventf(c.kind.about(rs), corev1.EventTypeWarning, failedDelete, "Error deleting: %v", err)
 		return fmt.Errorf("delete pod %s: %w", pod.Name, err)
 	}
 	c.written.Deleted(rs.UID, pod.UID)
-	c.Events.Eventf(rs, corev1.EventTypeNormal, successfulDelete, "Deleted pod: %v", pod.Name)
+	c.Events.Eventf(c.kind.about(rs), corev1.EventTypeNormal, successfulDelete, "Deleted pod: %v", pod.Name)
 	return nil
 }
 
@@ -108,7 +109,7 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet, selector 
 				}
 				checked = true
 			}
-			patch, err := reconcile.AdoptPatch(p.UID, *metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind(kind)))
+			patch, err := reconcile.AdoptPatch(p.UID, *metav1.NewControllerRef(rs, c.kind.gvk))
 			if err != nil {
 				return err
 			}
@@ -135,12 +136,12 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet, selector 
 
 // mayAdopt asks the server, not the cache, whether rs is still there: an orphan must not be given to an owner that is gone.
 func (c *Controller) mayAdopt(ctx context.Context, rs *appsv1.ReplicaSet) error {
-	fresh, err := c.Client.AppsV1().ReplicaSets(rs.Namespace).Get(ctx, rs.Name, metav1.GetOptions{})
+	fresh, err := c.kind.live(ctx, rs.Namespace, rs.Name)
 	if err != nil {
-		return fmt.Errorf("cannot adopt before reading replicaset %s: %w", rs.Name, err)
+		return fmt.Errorf("cannot adopt before reading %s %s: %w", c.kind.gvk.Kind, rs.Name, err)
 	}
-	if fresh.UID != rs.UID || fresh.DeletionTimestamp != nil {
-		return fmt.Errorf("replicaset %s has been deleted, it adopts nothing", rs.Name)
+	if fresh.GetUID() != rs.UID || fresh.GetDeletionTimestamp() != nil {
+		return fmt.Errorf("%s %s has been deleted, it adopts nothing", c.kind.gvk.Kind, rs.Name)
 	}
 	return nil
 }
@@ -160,7 +161,7 @@ func (c *Controller) writeStatus(ctx context.Context, rs *appsv1.ReplicaSet, nex
 	}
 	changed := rs.DeepCopy()
 	changed.Status = next
-	_, err := c.Client.AppsV1().ReplicaSets(rs.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{})
+	err := c.kind.writeStatus(ctx, changed)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

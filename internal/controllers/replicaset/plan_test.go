@@ -231,7 +231,7 @@ func TestStaleCache(t *testing.T) {
 
 func TestNewPod(t *testing.T) {
 	t.Parallel()
-	p := newPod(setOf(1))
+	p := newPod(setOf(1), appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
 	if p.GenerateName != "rs-" || p.Labels["app"] != "web" || !metav1.IsControlledBy(p, setOf(1)) || !podstate.Active(p) {
 		t.Errorf("%+v", p.ObjectMeta)
 	}

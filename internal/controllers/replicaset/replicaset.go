@@ -1,6 +1,6 @@
-// Package replicaset keeps the number of pods of every ReplicaSet at spec.replicas.
+// Package replicaset keeps the number of pods of every ReplicaSet, or of every ReplicationController, at spec.replicas.
 //
-// plan.go and rank.go decide, apply.go acts, this file observes. Pods get random names from the server, so what the
+// plan.go and rank.go decide, apply.go acts, this file observes; kind.go says in what the two kinds differ. Pods get random names from the server, so what the
 // controller itself created and deleted is remembered until the cache shows it (reconcile.Written).
 package replicaset
 
@@ -11,52 +11,51 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	appslisters "k8s.io/client-go/listers/apps/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"canopus/internal/controllers/podstate"
 	"canopus/internal/controllers/reconcile"
 )
 
-const (
-	kind    = "ReplicaSet"
-	workers = 8
-)
+const workers = 8
 
-// Controller reconciles ReplicaSets.
+// Controller reconciles the sets of one flavour.
 type Controller struct {
 	reconcile.Deps
-	sets        appslisters.ReplicaSetLister
-	setInformer cache.SharedIndexInformer
+	kind        flavour
 	podInformer cache.SharedIndexInformer
 	written     *reconcile.Written[*corev1.Pod]
 	loop        *reconcile.Loop[types.NamespacedName]
 }
 
-// New makes a controller that does nothing before Run.
-func New(d reconcile.Deps) (*Controller, error) {
+// New makes a controller of ReplicaSets that does nothing before Run.
+func New(d reconcile.Deps) (*Controller, error) { return newController(d, replicaSets) }
+
+// NewForReplicationControllers makes a controller of ReplicationControllers that does nothing before Run.
+func NewForReplicationControllers(d reconcile.Deps) (*Controller, error) {
+	return newController(d, replicationControllers)
+}
+
+func newController(d reconcile.Deps, kind func(reconcile.Deps) flavour) (*Controller, error) {
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
-	sets, pods := d.Informers.Apps().V1().ReplicaSets(), d.Informers.Core().V1().Pods()
 	c := &Controller{
-		Deps: d, sets: sets.Lister(), setInformer: sets.Informer(), podInformer: pods.Informer(),
-		written: reconcile.NewWritten[*corev1.Pod](),
+		Deps: d, kind: kind(d), podInformer: d.Informers.Core().V1().Pods().Informer(), written: reconcile.NewWritten[*corev1.Pod](),
 	}
-	for _, informer := range []cache.SharedIndexInformer{c.setInformer, c.podInformer} {
+	for _, informer := range []cache.SharedIndexInformer{c.kind.informer, c.podInformer} {
 		if err := reconcile.IndexByController(informer); err != nil {
 			return nil, err
 		}
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "replicaset", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: c.kind.queue, Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
 		Sources: []reconcile.Source[types.NamespacedName]{
-			reconcile.On(c.setInformer, c.setChanged),
+			{Informer: c.kind.informer, Keys: c.setChanged},
 			reconcile.On(c.podInformer, c.podChanged),
 		},
 	})
@@ -66,33 +65,36 @@ func New(d reconcile.Deps) (*Controller, error) {
 // Run works until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
-func (c *Controller) setChanged(old, rs *appsv1.ReplicaSet) []types.NamespacedName {
-	if rs == nil {
-		c.written.Forget(old.UID)
-		return nil
+func (c *Controller) setChanged(old, obj any) []types.NamespacedName {
+	if rs := c.kind.view(obj); rs != nil {
+		return []types.NamespacedName{reconcile.Key(rs)}
 	}
-	return []types.NamespacedName{reconcile.Key(rs)}
+	if rs := c.kind.view(old); rs != nil {
+		c.written.Forget(rs.UID)
+	}
+	return nil
 }
 
-// podChanged names the ReplicaSets that controlled or control the pod, or may adopt it.
+// podChanged names the sets that controlled or control the pod, or may adopt it.
 func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
 	var keys []types.NamespacedName
 	for _, p := range []*corev1.Pod{old, pod} {
 		if p == nil {
 			continue
 		}
-		if key, ok := reconcile.ControlledBy(p, kind); ok && (len(keys) == 0 || keys[0] != key) {
+		if key, ok := reconcile.ControlledBy(p, c.kind.gvk.Kind); ok && (len(keys) == 0 || keys[0] != key) {
 			keys = append(keys, key)
 		}
 	}
 	if pod == nil || metav1.GetControllerOfNoCopy(pod) != nil || !podstate.Active(pod) {
 		return keys
 	}
-	sets, err := c.sets.ReplicaSets(pod.Namespace).List(labels.Everything())
+	sets, err := c.kind.informer.GetIndexer().ByIndex(cache.NamespaceIndex, pod.Namespace)
 	if err != nil {
 		return keys
 	}
-	for _, rs := range sets {
+	for _, obj := range sets {
+		rs := c.kind.view(obj)
 		selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
 		if err == nil && !selector.Empty() && selector.Matches(labels.Set(pod.Labels)) {
 			keys = append(keys, reconcile.Key(rs))
@@ -102,16 +104,14 @@ func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
 }
 
 func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
-	rs, err := c.sets.ReplicaSets(key.Namespace).Get(key.Name)
-	if apierrors.IsNotFound(err) {
-		return 0, nil
-	}
-	if err != nil {
+	obj, exists, err := c.kind.informer.GetIndexer().GetByKey(key.String())
+	if err != nil || !exists {
 		return 0, err
 	}
+	rs := c.kind.view(obj)
 	o, err := c.observe(ctx, rs)
 	if err != nil {
-		return 0, fmt.Errorf("find the pods of replicaset %s: %w", key, err)
+		return 0, fmt.Errorf("find the pods of %s %s: %w", c.kind.queue, key, err)
 	}
 	now := c.Clock.Now()
 	decided := plan(o, now)
@@ -122,11 +122,14 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 		}
 	}
 	next, after := status(o, failed, now)
+	if !c.kind.terminating {
+		next.TerminatingReplicas = nil
+	}
 	if err := c.writeStatus(ctx, rs, next); err != nil {
-		return 0, fmt.Errorf("write the status of replicaset %s: %w", key, err)
+		return 0, fmt.Errorf("write the status of %s %s: %w", c.kind.queue, key, err)
 	}
 	if applyErr != nil {
-		return after, fmt.Errorf("replicaset %s: %w", key, applyErr)
+		return after, fmt.Errorf("%s %s: %w", c.kind.queue, key, applyErr)
 	}
 	if decided.more {
 		c.loop.Add(key)
@@ -169,11 +172,14 @@ func (c *Controller) controlled(rs *appsv1.ReplicaSet, selector labels.Selector)
 func (c *Controller) related(rs *appsv1.ReplicaSet) (map[string]int, error) {
 	family := []*appsv1.ReplicaSet{rs}
 	if owner := metav1.GetControllerOfNoCopy(rs); owner != nil {
-		siblings, err := reconcile.Indexed[*appsv1.ReplicaSet](c.setInformer, reconcile.ByController, string(owner.UID))
+		siblings, err := c.kind.informer.GetIndexer().ByIndex(reconcile.ByController, string(owner.UID))
 		if err != nil {
 			return nil, err
 		}
-		family = siblings
+		family = family[:0]
+		for _, obj := range siblings {
+			family = append(family, c.kind.view(obj))
+		}
 	}
 	byNode := map[string]int{}
 	for _, member := range family {
