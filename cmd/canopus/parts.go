@@ -2,16 +2,22 @@ package main
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 
 	"canopus/internal/client"
 	"canopus/internal/cluster"
 	"canopus/internal/controllers"
+	"canopus/internal/controllers/certificates"
 	"canopus/internal/leader"
 	"canopus/internal/run"
 	"canopus/internal/scheduler"
@@ -81,7 +87,54 @@ func schedulerCommand() *cobra.Command {
 	})
 }
 
+// controllerKeys names what controllers sign with. A process without these files leaves signing to others.
+type controllerKeys struct{ certFile, keyFile, accountFile string }
+
+// read takes what the flags name, else what lies in the data directory of a server of this machine.
+func (k controllerKeys) read(cfg *config) (clusterSecrets, error) {
+	var s clusterSecrets
+	layout := cluster.Layout{Data: cfg.dataDir, Config: filepath.Dir(cfg.kubeconfig)}
+	if k.certFile == "" && k.keyFile == "" && readable(layout.Key("ca")) {
+		k.certFile, k.keyFile = layout.Certificate("ca"), layout.Key("ca")
+	}
+	if k.accountFile == "" && readable(layout.ServiceAccountKey()) {
+		k.accountFile = layout.ServiceAccountKey()
+	}
+	var err error
+	if k.certFile != "" || k.keyFile != "" {
+		if s.authority, s.authorityKey, err = cluster.LoadPair(k.certFile, k.keyFile); err != nil {
+			return s, fmt.Errorf("--cluster-signing-cert-file and --cluster-signing-key-file: %w", err)
+		}
+	}
+	if k.accountFile != "" {
+		if s.accountKey, err = cluster.LoadKey(k.accountFile); err != nil {
+			return s, fmt.Errorf("--service-account-private-key-file: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func readable(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
+}
+
+// clusterSecrets are what controllers know beyond the API. Missing keys are nil.
+type clusterSecrets struct {
+	roots        []byte // PEM
+	authority    *x509.Certificate
+	authorityKey crypto.Signer
+	accountKey   crypto.Signer
+}
+
+// certificateLife is that of certificates that requests do not want shorter: upstream's --cluster-signing-duration.
+const certificateLife = 365 * 24 * time.Hour
+
 func controllersCommand() *cobra.Command {
+	var keys controllerKeys
 	return command(&cobra.Command{
 		Use:     "controllers",
 		Short:   "Run the controllers alone",
@@ -89,6 +142,9 @@ func controllersCommand() *cobra.Command {
 	}, func(cfg *config, c *cobra.Command) {
 		cfg.electionFlags(c.Flags(), true)
 		c.Flags().StringVar(&cfg.clusterCIDR, "cluster-cidr", defaultClusterCIDR, "addresses of pods")
+		c.Flags().StringVar(&keys.certFile, "cluster-signing-cert-file", "", "authority that certificate requests are signed with (default: the one in DATA-DIR/pki, if it is there)")
+		c.Flags().StringVar(&keys.keyFile, "cluster-signing-key-file", "", "its key")
+		c.Flags().StringVar(&keys.accountFile, "service-account-private-key-file", "", "key for tokens in Secrets (default: the one in DATA-DIR/pki, if it is there)")
 	}, func(ctx context.Context, _ *cobra.Command, cfg *config) error {
 		log, err := processLogger(cfg)
 		if err != nil {
@@ -102,7 +158,12 @@ func controllersCommand() *cobra.Command {
 			return fmt.Errorf("%s does not hold the cluster's certificate authority (certificate-authority-data), which every namespace is given a copy of", cfg.kubeconfig)
 		}
 		account := func(name string) (*client.Access, error) { return access.AsAccount(ctx, "kube-system", name) }
-		set, err := newControllers(cfg, access, access.Config.CAData, account, log)
+		secrets, err := keys.read(cfg)
+		if err != nil {
+			return err
+		}
+		secrets.roots = access.Config.CAData
+		set, err := newControllers(cfg, access, secrets, account, log)
 		if err != nil {
 			return err
 		}
@@ -139,7 +200,7 @@ func newScheduler(access *client.Access, metrics prometheus.Registerer, log *slo
 }
 
 // newControllers makes all controllers. account gives each its own identity; they read as access.
-func newControllers(cfg *config, access *client.Access, ca []byte, account func(string) (*client.Access, error), log *slog.Logger) (*controllers.Set, error) {
+func newControllers(cfg *config, access *client.Access, keys clusterSecrets, account func(string) (*client.Access, error), log *slog.Logger) (*controllers.Set, error) {
 	pods, err := netip.ParsePrefix(cfg.clusterCIDR)
 	if err != nil {
 		return nil, fmt.Errorf("cluster-cidr: %w", err)
@@ -153,7 +214,10 @@ func newControllers(cfg *config, access *client.Access, ca []byte, account func(
 			m, err := metadata.NewForConfig(metadata.ConfigFor(a.Config))
 			return a.Client, m, err
 		},
-		Informers: access.Informers, Reader: access.Client, Clock: clock.RealClock{}, Log: log, RootCA: ca, ClusterCIDRs: []netip.Prefix{pods},
+		Informers: access.Informers, Reader: access.Client, Clock: clock.RealClock{}, Log: log, RootCA: keys.roots, ClusterCIDRs: []netip.Prefix{pods},
+	}
+	if keys.authorityKey != nil {
+		c.Authority = &certificates.Authority{Certificate: keys.authority, Key: keys.authorityKey, Life: certificateLife}
 	}
 	if cfg.leaderElect {
 		if c.Election, err = newElection(access.Client, controllerLease, log); err != nil {
@@ -175,8 +239,10 @@ serving certificate. Run it on a server and copy the directory to the machine; w
   scp -r worker-1 worker-1:/etc/canopus/node
   ssh worker-1 canopus agent --node-name worker-1 --kubeconfig /etc/canopus/node/kubelet.conf`,
 		Args: cobra.ExactArgs(1),
-	}, func(_ *config, c *cobra.Command) {
-		c.Flags().StringVar(&server, "server", "", "URL of the API server as the node reaches it (default: port 6443 of this machine)")
+	}, func(cfg *config, c *cobra.Command) {
+		c.Flags().StringVar(&server, "server", "", "URL of the API server as the node reaches it (default: of --advertise-address and --port)")
+		c.Flags().StringVar(&cfg.advertiseAddress, "advertise-address", "", "address at which nodes reach this machine's API server (default: the one of the default route)")
+		c.Flags().IntVar(&cfg.port, "port", 6443, "port of this machine's API server")
 		c.Flags().StringVar(&out, "out", "", "directory to write to (default: the node's name)")
 		c.Flags().StringSliceVar(&addresses, "address", nil, "address at which the node's agent is reached")
 	}, func(_ context.Context, cmd *cobra.Command, cfg *config) error {
@@ -202,11 +268,11 @@ func issueNode(cmd *cobra.Command, cfg *config, out, server string, addresses []
 		node.Addresses = append(node.Addresses, a)
 	}
 	if server == "" {
-		address, err := hostAddress("")
+		address, err := hostAddress(cfg.advertiseAddress)
 		if err != nil {
 			return fmt.Errorf("%w: or name the API server with --server", err)
 		}
-		server = "https://" + net.JoinHostPort(address.String(), "6443")
+		server = "https://" + net.JoinHostPort(address.String(), strconv.Itoa(cfg.port))
 	}
 	node.Server = server
 	layout := cluster.Layout{Data: cfg.dataDir, Config: filepath.Dir(cfg.kubeconfig)}

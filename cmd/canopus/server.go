@@ -83,7 +83,9 @@ func (c *controlPlane) workers(context.Context) ([]run.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := newControllers(c.cfg, m, c.cluster.CA(), c.localAccount, c.log)
+	keys := clusterSecrets{roots: c.cluster.CA(), accountKey: c.cluster.ServiceAccountKey()}
+	keys.authority, keys.authorityKey = c.cluster.Authority()
+	set, err := newControllers(c.cfg, m, keys, c.localAccount, c.log)
 	if err != nil {
 		return nil, err
 	}

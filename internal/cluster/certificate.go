@@ -154,6 +154,33 @@ func parseKey(keyPEM []byte) (crypto.Signer, error) {
 	}
 }
 
+// LoadPair reads a certificate and its key from two PEM files.
+func LoadPair(certFile, keyFile string) (*x509.Certificate, crypto.Signer, error) {
+	cert, err1 := os.ReadFile(certFile)
+	key, err2 := os.ReadFile(keyFile)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, nil, err
+	}
+	p, err := parsePair(cert, key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
+	}
+	return p.cert, p.key, nil
+}
+
+// LoadKey reads a private key from a PEM file.
+func LoadKey(file string) (crypto.Signer, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseKey(raw)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", file, err)
+	}
+	return key, nil
+}
+
 // load reads a pair; nil and no error when neither file is there.
 func load(l Layout, name string) (*pair, error) {
 	cert, err1 := os.ReadFile(l.Certificate(name))

@@ -274,6 +274,9 @@ func (cl *Cluster) Roots() *x509.CertPool { return cl.roots }
 // CA returns the cluster's certificate authority as PEM.
 func (cl *Cluster) CA() []byte { return cl.ca.certPEM }
 
+// Authority returns the certificate and the key that the cluster's certificates are signed with.
+func (cl *Cluster) Authority() (*x509.Certificate, crypto.Signer) { return cl.ca.cert, cl.ca.key }
+
 // FrontProxyCA returns the authority of the aggregation layer's client certificate as PEM.
 func (cl *Cluster) FrontProxyCA() []byte { return cl.front.certPEM }
 

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -92,6 +93,19 @@ func (s *Set) run(ctx context.Context, controller Controller) error {
 	}
 	s.c.Informers.StartWithContext(ctx) // nothing new unless the list changed since Run
 	return r.Run(ctx)
+}
+
+// idle stands for a controller that lacks what this process was not given.
+type idle struct {
+	log *slog.Logger
+	why string
+}
+
+// Run says so once and waits.
+func (i idle) Run(ctx context.Context) error {
+	i.log.Info(i.why)
+	<-ctx.Done()
+	return nil
 }
 
 func pause(ctx context.Context, c Config) {

@@ -28,7 +28,7 @@ const (
 // ClusterRoles returns all default ClusterRoles. Aggregated ones carry the rules of their parts, as the aggregation controller would
 // fill them in: they are complete from the first moment.
 func ClusterRoles() []rbacv1.ClusterRole {
-	list := append(userRoles(), systemRoles()...)
+	list := slices.Concat(userRoles(), systemRoles(), ownRoles())
 	for _, r := range controllerRoles() {
 		r.Name = controllerRole + r.Name
 		list = append(list, r)
@@ -78,7 +78,7 @@ func ClusterRoleBindings() []rbacv1.ClusterRoleBinding {
 		bind("system:service-account-issuer-discovery", group("system:serviceaccounts")),
 		bind("system:volume-scheduler", user("system:kube-scheduler")),
 	}
-	list = append(list, nodeProxier())
+	list = append(append(list, nodeProxier()), ownBindings()...)
 	for _, r := range controllerRoles() {
 		list = append(list, bind(controllerRole+r.Name, account(r.Name)))
 	}

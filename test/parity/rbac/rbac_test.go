@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"canopus/internal/auth/policy"
@@ -17,7 +18,7 @@ import (
 
 // foreign are objects of the published data that belong to another distribution.
 func foreign(name string) bool {
-	return name == "system:openshift:public-info-viewer" || name == "system:controller:service-ca-cert-publisher" || name == "canopus:node-proxier"
+	return name == "system:openshift:public-info-viewer" || name == "system:controller:service-ca-cert-publisher" || strings.HasPrefix(name, "canopus:") || name == "system:controller:storage-version-migrator-controller" || name == "system:controller:local-volume-controller"
 }
 
 // published reads lists of one kind from the files of $SPEC/rbac.

@@ -1,0 +1,37 @@
+package policy
+
+import rbacv1 "k8s.io/api/rbac/v1"
+
+// selfServing is the right to get a serving certificate for a node's own addresses without a person's approval.
+const selfServing = "canopus:certificatesigningrequests:selfnodeserver"
+
+// ownRoles are ours alone: upstream leaves it to installers how nodes renew their certificates, and has the last one behind
+// a feature gate.
+func ownRoles() []rbacv1.ClusterRole {
+	return []rbacv1.ClusterRole{
+		role(selfServing,
+			on("create", "certificates.k8s.io", "certificatesigningrequests/selfnodeserver"),
+		),
+		role(controllerRole+"storage-version-migrator-controller",
+			on("list patch get", "*", "*"),
+			on("get list watch update", "storagemigration.k8s.io", "storageversionmigrations"),
+			on("update", "storagemigration.k8s.io", "storageversionmigrations/status"),
+			events(),
+		),
+	}
+}
+
+// ownBindings let nodes renew their client certificates and serving certificates. To have people approve the latter, remove the
+// subjects of canopus:node-serving-certificates and set its autoupdate annotation to false.
+func ownBindings() []rbacv1.ClusterRoleBinding {
+	named := func(name string, b rbacv1.ClusterRoleBinding) rbacv1.ClusterRoleBinding {
+		b.ObjectMeta = meta("", name)
+		return b
+	}
+	return []rbacv1.ClusterRoleBinding{
+		named("canopus:node-client-certificates", bind("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", group("system:nodes"))),
+		named("canopus:node-serving-certificates", bind(selfServing, group("system:nodes"))),
+		named("canopus:serving-certificate-approver", bind("system:certificates.k8s.io:kubelet-serving-approver", account("certificate-controller"))),
+		bind(controllerRole+"storage-version-migrator-controller", account("storage-version-migrator-controller")),
+	}
+}
