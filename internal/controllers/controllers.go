@@ -25,6 +25,7 @@ import (
 	"canopus/internal/controllers/endpoints"
 	"canopus/internal/controllers/endpointslice"
 	"canopus/internal/controllers/endpointslicemirroring"
+	"canopus/internal/controllers/ephemeralvolume"
 	"canopus/internal/controllers/gc"
 	"canopus/internal/controllers/job"
 	"canopus/internal/controllers/namespace"
@@ -37,8 +38,10 @@ import (
 	"canopus/internal/controllers/rootca"
 	"canopus/internal/controllers/serviceaccount"
 	"canopus/internal/controllers/statefulset"
+	"canopus/internal/controllers/storageprotection"
 	"canopus/internal/controllers/tainteviction"
 	"canopus/internal/controllers/ttlafterfinished"
+	"canopus/internal/controllers/volumeexpand"
 	"canopus/internal/leader"
 )
 
@@ -86,6 +89,11 @@ func All() []Controller {
 		{"taint-eviction-controller", "node-controller", func(_ Config, p Parts) (Runner, error) { return tainteviction.New(p.Deps) }},
 		{"clusterrole-aggregation-controller", "clusterrole-aggregation-controller", func(_ Config, p Parts) (Runner, error) { return clusterroleaggregation.New(p.Deps) }},
 		{"persistentvolume-controller", "persistent-volume-binder", func(_ Config, p Parts) (Runner, error) { return persistentvolume.New(p.Deps) }},
+		{"ephemeral_volume", "ephemeral-volume-controller", func(_ Config, p Parts) (Runner, error) { return ephemeralvolume.New(p.Deps) }},
+		{"volume_expand", "expand-controller", func(_ Config, p Parts) (Runner, error) { return volumeexpand.New(p.Deps) }},
+		{"persistentvolumeclaim-protection-controller", "pvc-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewClaims(p.Deps) }},
+		{"persistentvolume-protection-controller", "pv-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewVolumes(p.Deps) }},
+		{"volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewClasses(p.Deps) }},
 		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
 		{"certificatesigningrequest-signing-controller", "certificate-controller", newCertificateSigner},
 		{"certificatesigningrequest-approving-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewApprover(p.Deps) }},

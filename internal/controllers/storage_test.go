@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -229,4 +230,137 @@ func (c *cluster) provision(claim, volume string) {
 		pv.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
 		pv.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: "default", Name: claim, UID: got.UID}
 	})
+}
+
+// TestStorageInUse deletes what is in use, and then what uses it.
+func TestStorageInUse(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	c.hollow("node-1")
+	c.newVolume("disk", "1Gi", "")
+	class := &storagev1.VolumeAttributesClass{ObjectMeta: metav1.ObjectMeta{Name: "gold"}, DriverName: "example.com", Parameters: map[string]string{"iops": "9"}}
+	if _, err := c.StorageV1().VolumeAttributesClasses().Create(t.Context(), class, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.newClaim("data", "1Gi", ptr.To(""))
+	c.newClaim("other", "1Gi", ptr.To(""), func(claim *corev1.PersistentVolumeClaim) { claim.Spec.VolumeAttributesClassName = ptr.To("gold") })
+	c.claimIs("data", corev1.ClaimBound, "disk")
+	c.eventually("all are protected", func(ctx context.Context) (string, error) {
+		claim, err := c.CoreV1().PersistentVolumeClaims("default").Get(ctx, "data", metav1.GetOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		pv, err := c.CoreV1().PersistentVolumes().Get(ctx, "disk", metav1.GetOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		vac, err := c.StorageV1().VolumeAttributesClasses().Get(ctx, "gold", metav1.GetOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		if len(claim.Finalizers) != 1 || len(pv.Finalizers) != 1 || len(vac.Finalizers) != 1 {
+			return fmt.Sprint(claim.Finalizers, pv.Finalizers, vac.Finalizers), nil
+		}
+		return "", nil
+	})
+	user := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "user"}, Spec: corev1.PodSpec{
+		Containers: []corev1.Container{{Name: "c", Image: "any", VolumeMounts: []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}}},
+		Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+		}}},
+	}}
+	if _, err := c.CoreV1().Pods("default").Create(t.Context(), user, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the pod runs", func(ctx context.Context) (string, error) {
+		p, err := c.CoreV1().Pods("default").Get(ctx, "user", metav1.GetOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		if p.Status.Phase != corev1.PodRunning {
+			return string(p.Status.Phase), nil
+		}
+		return "", nil
+	})
+	gone := func(what string, get func(ctx context.Context) (metav1.Object, error)) {
+		t.Helper()
+		c.eventually(what+" is gone", func(ctx context.Context) (string, error) {
+			obj, err := get(ctx)
+			if apierrors.IsNotFound(err) {
+				return "", nil
+			}
+			if err != nil {
+				return err.Error(), err
+			}
+			return fmt.Sprint("still there with ", obj.GetFinalizers()), nil
+		})
+	}
+	claims, volumes, classes := c.CoreV1().PersistentVolumeClaims("default"), c.CoreV1().PersistentVolumes(), c.StorageV1().VolumeAttributesClasses()
+	for what, remove := range map[string]func() error{
+		"volume": func() error { return volumes.Delete(t.Context(), "disk", metav1.DeleteOptions{}) },
+		"claim":  func() error { return claims.Delete(t.Context(), "data", metav1.DeleteOptions{}) },
+		"class":  func() error { return classes.Delete(t.Context(), "gold", metav1.DeleteOptions{}) },
+	} {
+		if err := remove(); err != nil {
+			t.Fatal(what, err)
+		}
+	}
+	// Another claim comes and goes meanwhile: were those three not held, they would be gone when it is.
+	c.newClaim("brief", "1Gi", ptr.To(""))
+	if err := claims.Delete(t.Context(), "brief", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	gone("the unused claim", func(ctx context.Context) (metav1.Object, error) { return claims.Get(ctx, "brief", metav1.GetOptions{}) })
+	if _, err := claims.Get(t.Context(), "data", metav1.GetOptions{}); err != nil {
+		t.Error("a used claim: ", err)
+	}
+	if _, err := volumes.Get(t.Context(), "disk", metav1.GetOptions{}); err != nil {
+		t.Error("a bound volume: ", err)
+	}
+	if _, err := classes.Get(t.Context(), "gold", metav1.GetOptions{}); err != nil {
+		t.Error("a named class: ", err)
+	}
+	if err := c.CoreV1().Pods("default").Delete(t.Context(), "user", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	gone("the claim", func(ctx context.Context) (metav1.Object, error) { return claims.Get(ctx, "data", metav1.GetOptions{}) })
+	gone("the volume", func(ctx context.Context) (metav1.Object, error) { return volumes.Get(ctx, "disk", metav1.GetOptions{}) })
+	if err := claims.Delete(t.Context(), "other", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	gone("the class", func(ctx context.Context) (metav1.Object, error) { return classes.Get(ctx, "gold", metav1.GetOptions{}) })
+}
+
+// TestEphemeralVolume: a pod's own claim comes and goes with it, and grows with a word to whom it concerns.
+func TestEphemeralVolume(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	c.hollow("node-1")
+	c.newVolume("disk", "1Gi", "")
+	c.newClaim("second-scratch", "1Gi", ptr.To("nobody")) // stands in the way of the second pod
+	template := &corev1.PersistentVolumeClaimTemplate{Spec: corev1.PersistentVolumeClaimSpec{
+		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: ptr.To(""),
+		Resources: corev1.VolumeResourceRequirements{Requests: storage("1Gi")},
+	}}
+	for _, name := range []string{"first", "second"} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PodSpec{
+			Containers: []corev1.Container{{Name: "c", Image: "any"}},
+			Volumes:    []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{VolumeClaimTemplate: template}}}},
+		}}
+		if _, err := c.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.claimIs("first-scratch", corev1.ClaimBound, "disk")
+	c.hasEvent("default", "second", "FailedBinding", "was not created for pod default/second (pod is not owner)")
+
+	grow := []byte(`{"spec":{"resources":{"requests":{"storage":"2Gi"}}}}`)
+	if _, err := c.CoreV1().PersistentVolumeClaims("default").Patch(t.Context(), "first-scratch", types.MergePatchType, grow, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.hasEvent("default", "first-scratch", "ExternalExpanding", "waiting for an external controller to expand this PVC")
+	if err := c.CoreV1().Pods("default").Delete(t.Context(), "first", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.volumeIs("disk", corev1.VolumeReleased)
 }
