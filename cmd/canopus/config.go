@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"canopus/internal/kinds"
+	"canopus/internal/kinds/builtin"
+
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
 )
@@ -28,6 +31,7 @@ type config struct {
 	clusterCIDR, serviceCIDR    string
 	clusterDNS, clusterDomain   string
 	nodePortRange               string
+	runtimeConfig               []string
 	logLevel, logFormat         string
 
 	etcdCompaction time.Duration
@@ -76,6 +80,7 @@ func (c *config) apiFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.tlsSANs, "tls-san", nil, "further names and addresses in the API server's certificate")
 	f.StringVar(&c.nodePortRange, "service-node-port-range", "30000-32767", "ports for Services of type NodePort")
 	f.DurationVar(&c.etcdCompaction, "etcd-compaction-interval", 5*time.Minute, "how much history watches can resume from")
+	f.StringSliceVar(&c.runtimeConfig, "runtime-config", nil, "API versions that are off by default: group/version=true, api/beta=true, api/all=true, ...")
 	f.StringVar(&c.reserve, "disk-reserve", "256Mi", "free space below which writes are refused")
 }
 
@@ -179,6 +184,19 @@ func plain(v any) string {
 		parts[i] = fmt.Sprint(e)
 	}
 	return strings.Join(parts, ",")
+}
+
+// kinds are those that the API server serves, as --runtime-config says.
+func (c *config) kinds() (*kinds.Set, error) {
+	asked := map[string]string{}
+	for _, word := range c.runtimeConfig {
+		key, value, _ := strings.Cut(word, "=")
+		if _, twice := asked[key]; twice {
+			return nil, fmt.Errorf("runtime-config: %s is said twice", key)
+		}
+		asked[key] = value
+	}
+	return builtin.Choose(asked)
 }
 
 // checkNetworks returns everything that is wrong with the addresses of the cluster.

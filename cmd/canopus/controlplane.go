@@ -28,7 +28,7 @@ import (
 	"canopus/internal/cluster"
 	"canopus/internal/cluster/atrest"
 	"canopus/internal/etcd"
-	"canopus/internal/kinds/builtin"
+	"canopus/internal/kinds"
 	"canopus/internal/run"
 	"canopus/internal/store"
 	"canopus/internal/usage"
@@ -52,6 +52,7 @@ type controlPlane struct {
 	address netip.Addr
 	service netip.Prefix
 	dns     netip.Addr
+	kinds   *kinds.Set
 
 	listener net.Listener
 	etcd     *etcd.Member
@@ -111,6 +112,9 @@ func (c *controlPlane) parse() error {
 	}
 	if c.dns, e = netip.ParseAddr(c.cfg.clusterDNS); e != nil {
 		err = errors.Join(err, fmt.Errorf("cluster-dns: %w", e))
+	}
+	if c.kinds, e = c.cfg.kinds(); e != nil {
+		err = errors.Join(err, e)
 	}
 	return err
 }
@@ -243,7 +247,7 @@ func (c *controlPlane) makeServer() error {
 		return err
 	}
 	c.server, err = apiserver.New(apiserver.Config{
-		Kinds: builtin.Set(), Claims: serviceClaims{allocator}, Quota: charger, Store: c.store, Listener: c.listener, TLS: c.cluster.ServerTLS(),
+		Kinds: c.kinds, Claims: serviceClaims{allocator}, Quota: charger, Store: c.store, Listener: c.listener, TLS: c.cluster.ServerTLS(),
 		Address:       net.JoinHostPort(c.address.String(), strconv.Itoa(c.port())),
 		Authenticator: authenticator, Authorizer: c.checks, Admission: chain, Tokens: c.tokens, Reviewer: authenticator, Rules: c.rbac,
 		ConnContext: authn.ConnContext, Nodes: apiserver.Nodes{TLS: c.cluster.NodeClientTLS()},

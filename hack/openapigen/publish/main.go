@@ -54,7 +54,7 @@ func run(dir string) error {
 		return err
 	}
 	w := writer{dir: dir, index: map[string]string{}}
-	docs := operations.Documents(builtin.Set())
+	docs := operations.Documents(builtin.Whole())
 	var all []common.RouteContainer
 	for _, d := range docs {
 		all = append(all, container(d))

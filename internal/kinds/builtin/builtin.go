@@ -22,7 +22,7 @@ import (
 	"canopus/internal/kinds/storagemigration"
 )
 
-// All returns every built-in kind, each made anew.
+// All returns every built-in kind, each made anew, those included that are off by default.
 func All() []*kinds.Kind {
 	return []*kinds.Kind{
 		core.Binding(),
@@ -83,7 +83,9 @@ func All() []*kinds.Kind {
 		rbac.RoleBinding(),
 		rbac.ClusterRoleBinding(),
 
+		scheduling.PodGroup(),
 		scheduling.PriorityClass(),
+		scheduling.Workload(),
 
 		storage.CSIDriver(),
 		storage.CSINode(),
@@ -96,8 +98,17 @@ func All() []*kinds.Kind {
 	}
 }
 
-// Set returns the set of all built-in kinds. Two kinds under one name are a programmer's error.
+// Set returns the set of the kinds that are served unless a runtime configuration says otherwise.
 func Set() *kinds.Set {
+	set, err := Choose(nil)
+	if err != nil { // two kinds under one name are a programmer's error
+		panic(err)
+	}
+	return set
+}
+
+// Whole returns the set of all kinds, those included that are off by default.
+func Whole() *kinds.Set {
 	set, err := kinds.NewSet(All()...)
 	if err != nil {
 		panic(err)

@@ -28,7 +28,7 @@ import (
 
 // eachKind runs f for every built-in kind in parallel.
 func eachKind(t *testing.T, f func(t *testing.T, k *kinds.Kind)) {
-	for _, k := range builtin.Set().Kinds() {
+	for _, k := range builtin.Whole().Kinds() {
 		t.Run(k.GroupResource().String(), func(t *testing.T) {
 			t.Parallel()
 			f(t, k)
@@ -257,7 +257,7 @@ func TestPublishedExamplesDecode(t *testing.T) {
 		t.Skipf("no go command to find the examples with: %v", err)
 	}
 	dir := filepath.Join(strings.TrimSpace(string(out)), "testdata", "HEAD")
-	set := builtin.Set()
+	set := builtin.Whole()
 	for _, served := range set.Served() {
 		if served.GVK.Group == metricsv1beta1.GroupName {
 			continue // not of k8s.io/api: there are no examples
@@ -320,7 +320,7 @@ func TestKindsAreWhole(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	set := builtin.Set().Kinds()
+	set := builtin.Whole().Kinds()
 	for _, k := range set {
 		obj := k.New().(kinds.Object)
 		obj.SetName("seed")

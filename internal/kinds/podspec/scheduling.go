@@ -29,6 +29,14 @@ func validateScheduling(spec *corev1.PodSpec, path *field.Path) field.ErrorList 
 		errs = append(errs, invalids(at, gate.Name, validation.IsQualifiedName(gate.Name))...)
 		errs = append(errs, seen.Check(gate.Name, at)...)
 	}
+	if g := spec.SchedulingGroup; g != nil {
+		at := path.Child("schedulingGroup")
+		if g.PodGroupName == nil {
+			errs = append(errs, field.Required(at, "must specify one of: `podGroupName`"))
+		} else {
+			errs = append(errs, check.RequiredSubdomain(*g.PodGroupName, at.Child("podGroupName"))...)
+		}
+	}
 	return errs
 }
 
