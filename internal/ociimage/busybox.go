@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
 // Busybox returns an image with the statically linked busybox at path and a link for each of its applets: a shell and
-// tools for tests. Debian has one in its package busybox-static.
-func Busybox(name, path string) (Image, error) {
+// tools for tests. Debian has one in its package busybox-static. The statically linked programs lie beside it in /bin.
+func Busybox(name, path string, programs ...string) (Image, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return Image{}, fmt.Errorf("read busybox: %w", err)
@@ -28,6 +29,13 @@ func Busybox(name, path string) (Image, error) {
 		if applet != "busybox" {
 			files = append(files, File{Path: "bin/" + applet, Link: "busybox", Mode: 0o777})
 		}
+	}
+	for _, program := range programs {
+		data, err := os.ReadFile(program)
+		if err != nil {
+			return Image{}, fmt.Errorf("read a program of the image: %w", err)
+		}
+		files = append(files, File{Path: "bin/" + filepath.Base(program), Mode: 0o755, Data: data})
 	}
 	return Image{Name: name, Files: files, Run: Run{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}}, nil
 }

@@ -60,8 +60,8 @@ func controllerServes(t *testing.T, s *space) {
 			t.Errorf("%s belongs to %q", pods[i].Name, owner(&pods[i]))
 		}
 	}
-	spec := script("echo server -port 9000")
-	spec.Containers[0].Command = []string{"/bin/echoserver", "-port", "9000"}
+	spec := sleeps()
+	spec.Containers[0].Command = []string{"/bin/echoserver", "-listen", ":9000"}
 	s.createController(t, "echo", 2, apart(spec, app("echo")))
 	for _, p := range s.ready(t, app("echo"), 2) {
 		for _, m := range s.Nodes {

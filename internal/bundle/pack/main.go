@@ -1,7 +1,7 @@
 // Command pack makes, at build time, what package bundle embeds, and the image that tests run.
 //
 //	pack bundle -out F -pause P -demo D PROGRAM...   images and programs into F, its digest beside it
-//	pack test-image -out F -busybox B                an OCI archive with busybox
+//	pack test-image -out F -busybox B PROGRAM...     an OCI archive with busybox and programs
 package main
 
 import (
@@ -46,7 +46,7 @@ func run(args []string) error {
 	case "bundle":
 		return packBundle(*out, map[string]string{"pause": *pause, "demo": *demo}, flags.Args())
 	case "test-image":
-		img, err := ociimage.Busybox("canopus.local/test:1", *busybox)
+		img, err := ociimage.Busybox("canopus.local/test:1", *busybox, flags.Args()...)
 		if err != nil {
 			return err
 		}
