@@ -217,6 +217,9 @@ func newRuntime(cfg *config, log *slog.Logger) (*containerd.Runtime, error) {
 
 func cniDir(cfg *config) string { return filepath.Join(cfg.dataDir, "cni", "net.d") }
 
+// volumesDir is where volumes of the StorageClass local are. It outlives pods and Canopus; reset removes it.
+func volumesDir(cfg *config) string { return filepath.Join(cfg.dataDir, "volumes") }
+
 func newNetwork(cfg *config, name string, access *client.Access, log *slog.Logger) (*network.Network, error) {
 	return network.New(network.Config{
 		NodeName: name, Nodes: access.Informers.Core().V1().Nodes(), CNIConf: cniDir(cfg),
@@ -271,7 +274,7 @@ const dnsPort = 53
 func (n *nodeParts) agent(endpoint string) (*node.Node, error) {
 	return node.New(node.Config{
 		Client: n.access.Client, NodeName: n.name, IPs: []string{n.address.String()}, Endpoint: endpoint, Version: serverVersion().GitVersion,
-		Root: n.cfg.kubeletDir, PodLogs: n.cfg.podLogsDir, ContainerLogs: n.cfg.containerLogsDir, CgroupRoot: n.cfg.cgroupRoot,
+		Root: n.cfg.kubeletDir, PodLogs: n.cfg.podLogsDir, ContainerLogs: n.cfg.containerLogsDir, LocalVolumes: volumesDir(n.cfg), CgroupRoot: n.cfg.cgroupRoot,
 		ClusterDNS: []string{n.cfg.clusterDNS}, ClusterDomain: n.cfg.clusterDomain, MaxPods: int64(n.cfg.maxPods),
 		Address: ":" + strconv.Itoa(n.cfg.agentPort), TLS: n.tls, ClientCA: n.roots,
 		Clock: n.clock, Log: n.log,

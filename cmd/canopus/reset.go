@@ -32,7 +32,7 @@ func resetCommand() *cobra.Command {
 		Use:   "reset",
 		Short: "Remove every trace of Canopus from this machine, the cluster's data included",
 		Long: `Remove every trace of Canopus from this machine: processes, pods and containers, mounts, interfaces, packet rules, cgroups
-and files. The cluster's data is lost. Files that Canopus did not make, such as its configuration file, stay.`,
+and files. The cluster's data is lost, that of local persistent volumes included. Files that Canopus did not make, such as its configuration file, stay.`,
 		Example: `  canopus reset                          asks first
   canopus reset --yes`,
 	}, func(c *cobra.Command) {
@@ -70,7 +70,7 @@ func confirm(in io.Reader, out io.Writer, cfg *config, yes bool) error {
 	if f, ok := in.(*os.File); !ok || !ui.IsTerminal(f) {
 		return errors.New("this removes the cluster and its data: give --yes to mean it")
 	}
-	fmt.Fprintf(out, "This stops all pods and removes the cluster in %s with its data. Type yes to go on: ", cfg.dataDir)
+	fmt.Fprintf(out, "This stops all pods and removes the cluster in %s with its data and its pods' persistent volumes. Type yes to go on: ", cfg.dataDir)
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -207,6 +207,13 @@ func (r *reset) dns(context.Context) error {
 
 func (r *reset) files(context.Context) error {
 	var errs []error
+	mounts, err := cli.MountsBelow(r.cfg.kubeletDir)
+	if err == nil && len(mounts) > 0 {
+		err = fmt.Errorf("%s is still mounted, so no files were removed: what is mounted there may not be ours", mounts[0])
+	}
+	if err != nil {
+		return err
+	}
 	links, err := cli.LogLinks(r.cfg.containerLogsDir, r.logs)
 	errs = append(errs, err)
 	for _, path := range slices.Concat(links, r.logs, []string{filepath.Join(r.cfg.kubeletDir, "pods"), r.cfg.runDir, r.cfg.kubeconfig}) {

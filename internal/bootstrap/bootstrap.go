@@ -1,5 +1,5 @@
 // Package bootstrap writes the objects that every cluster has: system namespaces, the kubernetes and kube-dns Services, priority classes,
-// the default RBAC policy and what extension API servers read. It completes what is missing at every start and takes nothing away,
+// the first StorageClass, the default RBAC policy and what extension API servers read. It completes what is missing at every start and takes nothing away,
 // and it keeps the endpoints of the kubernetes Service at the addresses of the servers that live.
 //
 // Reading order: objects.go and policy.go say what should be there (pure), bootstrap.go writes it, endpoints.go keeps the endpoints.
@@ -13,9 +13,12 @@ import (
 	"net/netip"
 	"time"
 
+	"canopus/internal/localvolume"
+
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
 )
@@ -39,6 +42,9 @@ type Bootstrap struct {
 	c     Config
 	ready chan struct{}
 }
+
+// classWritten is on the namespace kube-system once the first StorageClass has been written.
+const classWritten = "canopus.io/storage-class-written"
 
 // writers bounds the objects written at once: etcd groups what arrives together.
 const writers = 32
@@ -99,7 +105,7 @@ func (b *Bootstrap) write(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		b.services, b.priorityClasses, b.serviceCIDR, b.extensionConfig, b.clusterRoles, b.clusterRoleBindings, b.roles, b.roleBindings,
+		b.services, b.priorityClasses, b.storageClass, b.serviceCIDR, b.extensionConfig, b.clusterRoles, b.clusterRoleBindings, b.roles, b.roleBindings,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}
@@ -155,6 +161,27 @@ func (b *Bootstrap) priorityClasses(ctx context.Context) error {
 		}
 		return made("priority class "+p.Name, err)
 	})
+}
+
+// storageClass is written once per cluster: whoever removes it wants none. An annotation of the namespace kube-system remembers.
+func (b *Bootstrap) storageClass(ctx context.Context) error {
+	namespaces := b.c.Client.CoreV1().Namespaces()
+	system, err := namespaces.Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("read namespace %s: %w", metav1.NamespaceSystem, err)
+	}
+	if system.Annotations[classWritten] != "" {
+		return nil
+	}
+	_, err = b.c.Client.StorageV1().StorageClasses().Create(ctx, localClass(), metav1.CreateOptions{})
+	if err := made("storage class "+localvolume.Class, err); err != nil {
+		return err
+	}
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"true"}}}`, classWritten)
+	if _, err := namespaces.Patch(ctx, system.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("note that the storage class has been written: %w", err)
+	}
+	return nil
 }
 
 // serviceCIDR is left out while the server does not serve the kind.

@@ -3,9 +3,12 @@ package bootstrap
 import (
 	"encoding/json"
 
+	"canopus/internal/localvolume"
+
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -17,6 +20,9 @@ type (
 
 // kubernetesService is the name of the API server's Service and of its endpoints, in namespace default.
 const kubernetesService = "kubernetes"
+
+// defaultClass marks the StorageClass of claims that name none.
+const defaultClass = "storageclass.kubernetes.io/is-default-class"
 
 // httpsPort is the name of the API server's port.
 const httpsPort = "https"
@@ -75,6 +81,15 @@ func priorityClasses() []priorityClass {
 			ObjectMeta: metav1.ObjectMeta{Name: "system-cluster-critical"}, Value: 2000000000, PreemptionPolicy: &lower,
 			Description: "For system pods that must run in the cluster, but may be moved to another node.",
 		},
+	}
+}
+
+// localClass is the StorageClass of claims that name none: directories of the node that the pod is scheduled to.
+func localClass() *storagev1.StorageClass {
+	reclaim, mode, expand := corev1.PersistentVolumeReclaimDelete, storagev1.VolumeBindingWaitForFirstConsumer, false
+	return &storagev1.StorageClass{
+		ObjectMeta:  metav1.ObjectMeta{Name: localvolume.Class, Annotations: map[string]string{defaultClass: "true"}},
+		Provisioner: localvolume.Provisioner, ReclaimPolicy: &reclaim, VolumeBindingMode: &mode, AllowVolumeExpansion: &expand,
 	}
 }
 

@@ -167,7 +167,7 @@ func RemoveEmptyClasses(root string) error {
 
 // dataEntries are the files and directories that Canopus makes in its data directory.
 func dataEntries() []string {
-	return []string{"bin", "cni", "containerd", "dns.snapshot", "encryption.yaml", "etcd", "format", "kubeconfig", "log", "pki", settingsFile}
+	return []string{"bin", "cni", "containerd", "dns.snapshot", "encryption.yaml", "etcd", "format", "kubeconfig", "log", "pki", settingsFile, "volumes"}
 }
 
 // RemoveData removes what Canopus made in its data directory, and the directory if nothing else is in it. It returns what

@@ -34,6 +34,7 @@ type Config struct {
 	Root          string // /var/lib/kubelet unless set
 	PodLogs       string // /var/log/pods unless set
 	ContainerLogs string // /var/log/containers unless set
+	LocalVolumes  string // below which volumes are provisioned on this node; none are unless set
 	CgroupRoot    string // below which kubepods is made; / unless set
 	ResolvConf    string // the node's own resolver; /etc/resolv.conf unless set
 
@@ -88,8 +89,8 @@ func (c *Config) complete() error {
 			*d.path = d.def
 		}
 	}
-	for _, p := range []string{c.Root, c.PodLogs, c.ContainerLogs} {
-		need(filepath.IsAbs(p), fmt.Sprintf("directory %q must be absolute", p))
+	for _, p := range []string{c.Root, c.PodLogs, c.ContainerLogs, c.LocalVolumes} {
+		need(filepath.IsAbs(p) || p == "", fmt.Sprintf("directory %q must be absolute", p))
 	}
 	if c.Pulls == 0 {
 		c.Pulls = 5

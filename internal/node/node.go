@@ -2,7 +2,7 @@
 // through a CRI container runtime, reports what becomes of them, and serves their logs, exec, attach and port-forward.
 //
 // Each subject is a subpackage: cri (the runtime and what it runs), pods (what to do about a pod, and doing it), crispec
-// and env (from a spec to the runtime's configuration), volume, cgroup, images, probe, hooks, objects (referenced Secrets
+// and env (from a spec to the runtime's configuration), volume, reclaim (of local volumes), cgroup, images, probe, hooks, objects (referenced Secrets
 // and ConfigMaps), nodestatus, logs, server. This package puts them together.
 package node
 
@@ -27,6 +27,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/mount-utils"
 
+	"canopus/internal/localvolume"
 	"canopus/internal/node/bell"
 	"canopus/internal/node/cgroup"
 	"canopus/internal/node/cri"
@@ -37,6 +38,7 @@ import (
 	"canopus/internal/node/objects"
 	"canopus/internal/node/pods"
 	"canopus/internal/node/probe"
+	"canopus/internal/node/reclaim"
 	"canopus/internal/node/server"
 	"canopus/internal/node/volume"
 )
@@ -52,6 +54,7 @@ type Node struct {
 	machine nodestatus.Machine
 	dns     *crispec.DNS
 	report  *nodestatus.Reporter
+	reclaim *reclaim.Reclaimer // nil: this node offers no local volumes
 	events  record.EventBroadcaster
 	record  record.EventRecorder
 }
@@ -83,8 +86,18 @@ func New(cfg Config) (*Node, error) {
 	n.dns = &crispec.DNS{ClusterIPs: cfg.ClusterDNS, Domain: cfg.ClusterDomain, Node: resolv}
 	n.events = record.NewBroadcaster()
 	n.record = n.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: cfg.NodeName})
+	var annotations map[string]string
+	if cfg.LocalVolumes != "" {
+		annotations = map[string]string{localvolume.RootAnnotation: cfg.LocalVolumes}
+		n.reclaim, err = reclaim.New(reclaim.Config{
+			Client: cfg.Client, NodeName: cfg.NodeName, Volumes: cfg.LocalVolumes, Root: cfg.Root, Recorder: n.record, Clock: cfg.Clock, Log: cfg.Log,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	n.report, err = nodestatus.New(nodestatus.Config{
-		Client: cfg.Client, NodeName: cfg.NodeName, IPs: cfg.IPs, Labels: cfg.Labels, Taints: cfg.Taints, Machine: n.machine,
+		Client: cfg.Client, NodeName: cfg.NodeName, IPs: cfg.IPs, Labels: cfg.Labels, Annotations: annotations, Taints: cfg.Taints, Machine: n.machine,
 		Version: cfg.Version, Port: n.port(), Root: cfg.Root, Runtime: n.client, Recorder: n.record, Clock: cfg.Clock, Log: cfg.Log,
 	})
 	return n, err
@@ -123,6 +136,9 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.events.Shutdown()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.report.Run(ctx) })
+	if n.reclaim != nil {
+		g.Go(func() error { return n.reclaim.Run(ctx) })
+	}
 	g.Go(func() error { return n.runPods(ctx, g) })
 	return g.Wait()
 }
@@ -229,8 +245,8 @@ func (n *Node) assemble(runtimeName string, informer cache.SharedIndexInformer, 
 		Client: cfg.Client, Pods: informer, Services: lister, HostIPs: cfg.IPs, Runtime: n.client, RuntimeName: runtimeName,
 		Cache: p.cache, Bells: bells, Marks: marks, Objects: p.objects, Probes: p.probes, Cgroups: n.cgroups, DNS: n.dns, Paths: paths,
 		Volumes: &volume.Host{
-			Root: cfg.Root, Mounter: mount.New(""), Tokens: &tokens{cfg.Client}, Claims: &claims{cfg.Client}, Clock: cfg.Clock,
-			Allocatable: n.machine.Allocatable,
+			Root: cfg.Root, Mounter: mount.New(""), Tokens: &tokens{cfg.Client}, Claims: &claims{cfg.Client, cfg.NodeName}, Clock: cfg.Clock,
+			Node: cfg.NodeName, LocalVolumes: cfg.LocalVolumes, Allocatable: n.machine.Allocatable,
 		},
 		Puller: images.NewPuller(n.client, cfg.Clock, cfg.Pulls), Hooks: &hooks.Runner{Client: n.client, Clock: cfg.Clock},
 		ContainerLogs: cfg.ContainerLogs, Memory: memory.Value(), Recorder: n.record, Clock: cfg.Clock, Log: cfg.Log,

@@ -7,7 +7,6 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
@@ -31,24 +30,35 @@ func (t *tokens) Token(ctx context.Context, pod *corev1.Pod, audience string, se
 	return got.Status.Token, got.Status.ExpirationTimestamp.Time, nil
 }
 
-// claims finds the volumes behind claims.
-type claims struct{ client kubernetes.Interface }
+// claims reads claims, volumes and the node's own object.
+type claims struct {
+	client kubernetes.Interface
+	node   string
+}
 
-// Volume returns the volume that a claim is bound to.
-func (c *claims) Volume(ctx context.Context, namespace, name string) (*corev1.PersistentVolume, bool, error) {
+// Claim implements volume.Claims.
+func (c *claims) Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error) {
 	pvc, err := c.client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, false, fmt.Errorf("persistentvolumeclaim %q not found", name)
-	}
 	if err != nil {
-		return nil, false, fmt.Errorf("persistentvolumeclaim %q: %w", name, err)
+		return nil, fmt.Errorf("failed to fetch PVC from API server: %w", err)
 	}
-	if pvc.Status.Phase != corev1.ClaimBound || pvc.Spec.VolumeName == "" {
-		return nil, false, nil
-	}
-	pv, err := c.client.CoreV1().PersistentVolumes().Get(ctx, pvc.Spec.VolumeName, metav1.GetOptions{})
+	return pvc, nil
+}
+
+// Volume implements volume.Claims.
+func (c *claims) Volume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
+	pv, err := c.client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return nil, false, fmt.Errorf("persistent volume %q: %w", pvc.Spec.VolumeName, err)
+		return nil, fmt.Errorf("failed to fetch PV %s from API server: %w", name, err)
 	}
-	return pv, true, nil
+	return pv, nil
+}
+
+// Node implements volume.Claims.
+func (c *claims) Node(ctx context.Context) (*corev1.Node, error) {
+	n, err := c.client.CoreV1().Nodes().Get(ctx, c.node, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read node %s for its labels: %w", c.node, err)
+	}
+	return n, nil
 }

@@ -3,9 +3,11 @@ package plugins
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"canopus/internal/admission"
 	"canopus/internal/auth/node"
+	"canopus/internal/localvolume"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -56,6 +58,8 @@ func (n *NodeRestriction) Admit(ctx context.Context, r *admission.Request) error
 		return n.pod(ctx, r, self)
 	case "/nodes":
 		return restrictNode(r, self)
+	case "/persistentvolumes":
+		return restrictVolume(r, self)
 	case "/persistentvolumeclaims":
 		return restrictClaim(r, self)
 	case "/serviceaccounts":
@@ -216,6 +220,31 @@ func restrictClaim(r *admission.Request, self string) error {
 	}
 	if !equality.Semantic.DeepEqual(a, b) {
 		return forbidden(r, fmt.Sprintf("node %q is not allowed to update fields other than status.quantity and status.conditions", self))
+	}
+	return nil
+}
+
+// restrictVolume lets a node take the finalizer off a volume that is a directory of its own and is to be deleted.
+func restrictVolume(r *admission.Request, self string) error {
+	if r.Operation != admission.Update || r.Subresource != "" {
+		return forbidden(r, fmt.Sprintf("unexpected operation %q on a volume by node %q", r.Operation, self))
+	}
+	old, ok := r.Old.(*corev1.PersistentVolume)
+	if !ok {
+		return forbidden(r, fmt.Sprintf("unexpected type %T", r.Old))
+	}
+	now, ok := r.Object.(*corev1.PersistentVolume)
+	if !ok {
+		return forbidden(r, fmt.Sprintf("unexpected type %T", r.Object))
+	}
+	if old.Labels[localvolume.NodeLabel] != self || old.DeletionTimestamp == nil {
+		return forbidden(r, fmt.Sprintf("node %q can only update volumes of its own that are being deleted", self))
+	}
+	want, got := old.DeepCopy(), now.DeepCopy()
+	want.Finalizers = slices.DeleteFunc(want.Finalizers, func(f string) bool { return f == localvolume.Finalizer })
+	want.ManagedFields, got.ManagedFields = nil, nil
+	if !equality.Semantic.DeepEqual(want, got) {
+		return forbidden(r, fmt.Sprintf("node %q is not allowed to update fields of a volume other than its finalizer %s", self, localvolume.Finalizer))
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func testConfig(t testing.TB, objects ...runtime.Object) Config {
 			t.Fatal(err)
 		}
 	}
-	return Config{Client: client, Informers: f, Clock: clocktesting.NewFakePassiveClock(time.Unix(1000, 0))}
+	return Config{Client: client, Informers: f, Clock: clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), Authorizer: auth.Union{}}
 }
 
 func meta(namespace, name string) metav1.ObjectMeta {
@@ -326,6 +326,20 @@ func TestNodeRestriction(t *testing.T) {
 	}
 	sub := func(r *admission.Request, name string) *admission.Request { r.Subresource = name; return r }
 	labelled := func(k string) *corev1.Node { n := self.DeepCopy(); n.Labels = map[string]string{k: "v"}; return n }
+	local := func(node string, deleted bool, finalizers ...string) *corev1.PersistentVolume {
+		pv := &corev1.PersistentVolume{ObjectMeta: meta("", "pv")}
+		pv.Labels, pv.Finalizers = map[string]string{"canopus.io/node": node}, finalizers
+		if deleted {
+			pv.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		}
+		return pv
+	}
+	volume := func(old, now *corev1.PersistentVolume) *admission.Request {
+		return req(admission.Update, "PersistentVolume", "persistentvolumes", now, old)
+	}
+	const ours = "canopus.io/local-volume"
+	moved := local("n1", true, "other")
+	moved.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain
 	token := func(kind, pod, uid string, audiences ...string) *admission.Request {
 		r := sub(req(admission.Create, "TokenRequest", "serviceaccounts", &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 			Audiences: audiences, BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: kind, Name: pod, UID: "uid-1"},
@@ -386,6 +400,13 @@ func TestNodeRestriction(t *testing.T) {
 		"token of another's pod":      {token("Pod", "theirs", ""), "node requested token bound to a pod scheduled on a different node"},
 		"token of another UID":        {token("Pod", "mine", "other"), "does not match the UID in record"},
 		"token bound to a secret":     {token("Secret", "x", ""), "node requested token not bound to a pod"},
+		"let a volume go":             {volume(local("n1", true, ours, "other"), local("n1", true, "other")), ""},
+		"and more of it":              {volume(local("n1", true, ours, "other"), local("n1", true)), "other than its finalizer"},
+		"and change it":               {volume(local("n1", true, ours, "other"), moved), "other than its finalizer"},
+		"another's volume":            {volume(local("n2", true, ours), local("n2", true)), "volumes of its own"},
+		"make a volume its own":       {volume(local("n2", true, ours), local("n1", true)), "volumes of its own"},
+		"a volume that stays":         {volume(local("n1", false, ours), local("n1", false)), "that are being deleted"},
+		"a volume's phase":            {sub(volume(local("n1", true, ours), local("n1", true)), "status"), "unexpected operation"},
 		"its lease":                   {lease("kube-node-lease", "n1"), ""},
 		"another's lease":             {lease("kube-node-lease", "n2"), "can only access node lease with the same name"},
 		"a lease elsewhere":           {lease("apps", "n1"), "can only access leases in the"},

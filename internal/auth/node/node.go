@@ -13,8 +13,10 @@ import (
 	"canopus/internal/auth"
 	"canopus/internal/auth/policy"
 	"canopus/internal/auth/rbac"
+	"canopus/internal/localvolume"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 )
@@ -158,7 +160,7 @@ func (a *Authorizer) decideCore(node string, at *auth.Attributes) string {
 	case "secrets", "configmaps":
 		return a.related(node, at, "get list watch")
 	case "persistentvolumes":
-		return a.related(node, at, "get")
+		return a.volumes(node, at)
 	case "persistentvolumeclaims":
 		if at.Subresource == "status" {
 			return a.uses(node, at, "get update patch")
@@ -202,6 +204,21 @@ func (a *Authorizer) uses(node string, at *auth.Attributes, verbs string) string
 		return fmt.Sprintf("no relationship found between node '%s' and this object", node)
 	}
 	return ""
+}
+
+// volumes: a node reads those that its pods use and those that are directories of its own, and lets the latter go. What it
+// may change of them is the NodeRestriction admission's to say.
+func (a *Authorizer) volumes(node string, at *auth.Attributes) string {
+	switch {
+	case at.Subresource == "" && at.Verb == "patch":
+		return ""
+	case at.Subresource == "" && among("list watch", at.Verb):
+		if labelled(at, localvolume.NodeLabel, node) {
+			return ""
+		}
+		return "can only list and watch persistent volumes with label selector " + localvolume.NodeLabel + "=" + node
+	}
+	return a.related(node, at, "get")
 }
 
 // pods: a node reads and ends the pods bound to it. What it may create or delete is the NodeRestriction admission's to say.
@@ -295,6 +312,20 @@ func selects(at *auth.Attributes, field, value string) bool {
 	for _, r := range at.Fields {
 		if r.Field == field && r.Value == value && (r.Operator == "=" || r.Operator == "==") {
 			return true
+		}
+	}
+	return false
+}
+
+// labelled says whether a list or watch is restricted to objects whose label has this very value.
+func labelled(at *auth.Attributes, label, value string) bool {
+	for i := range at.Labels {
+		r := &at.Labels[i]
+		switch r.Operator() {
+		case selection.Equals, selection.DoubleEquals, selection.In:
+			if values := r.ValuesUnsorted(); r.Key() == label && len(values) == 1 && values[0] == value {
+				return true
+			}
 		}
 	}
 	return false

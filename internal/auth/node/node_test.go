@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -64,6 +65,15 @@ func selecting(field, value string) fields.Requirements {
 	return fields.OneTermEqualSelector(field, value).Requirements()
 }
 
+func labelling(selector string) labels.Requirements {
+	s, err := labels.Parse(selector)
+	if err != nil {
+		panic(err)
+	}
+	r, _ := s.Requirements()
+	return r
+}
+
 func TestAuthorize(t *testing.T) {
 	t.Parallel()
 	a := testAuthorizer()
@@ -91,6 +101,17 @@ func TestAuthorize(t *testing.T) {
 		"an unbound pod's secret":      {"", at{Verb: "get", Resource: "secrets", Namespace: "b", Name: "key"}, no},
 		"configmap":                    {"n1", at{Verb: "get", Resource: "configmaps", Namespace: "a", Name: "vol"}, yes},
 		"configmap of the environment": {"n1", at{Verb: "get", Resource: "configmaps", Namespace: "a", Name: "env"}, yes},
+		"own local volumes":            {"n1", at{Verb: "list", Resource: "persistentvolumes", Labels: labelling("canopus.io/node=n1")}, yes},
+		"own local volumes, watched":   {"n1", at{Verb: "watch", Resource: "persistentvolumes", Labels: labelling("canopus.io/node in (n1),x=y")}, yes},
+		"another's local volumes":      {"n1", at{Verb: "list", Resource: "persistentvolumes", Labels: labelling("canopus.io/node=n2")}, no},
+		"two nodes' local volumes":     {"n1", at{Verb: "list", Resource: "persistentvolumes", Labels: labelling("canopus.io/node in (n1,n2)")}, no},
+		"all but the own":              {"n1", at{Verb: "list", Resource: "persistentvolumes", Labels: labelling("canopus.io/node!=n1")}, no},
+		"all volumes":                  {"n1", at{Verb: "list", Resource: "persistentvolumes"}, no},
+		"volumes by another label":     {"n1", at{Verb: "list", Resource: "persistentvolumes", Labels: labelling("canopus.io/nodes=n1")}, no},
+		"let a volume go":              {"n1", at{Verb: "patch", Resource: "persistentvolumes", Name: "any"}, yes}, // admission says which
+		"delete a volume":              {"n1", at{Verb: "delete", Resource: "persistentvolumes", Name: "pv"}, no},
+		"a volume's status":            {"n1", at{Verb: "patch", Resource: "persistentvolumes", Subresource: "status", Name: "pv"}, no},
+		"delete local volumes":         {"n1", at{Verb: "deletecollection", Resource: "persistentvolumes", Labels: labelling("canopus.io/node=n1")}, no},
 		"unused configmap":             {"n1", at{Verb: "get", Resource: "configmaps", Namespace: "a", Name: "pull"}, no},
 		"claim":                        {"n1", at{Verb: "get", Resource: "persistentvolumeclaims", Namespace: "a", Name: "data"}, yes},
 		"claim of an ephemeral volume": {"n1", at{Verb: "get", Resource: "persistentvolumeclaims", Namespace: "a", Name: "web-e"}, yes},

@@ -147,6 +147,13 @@ func moreControllerRoles() []rbacv1.ClusterRole {
 			on("delete get list watch", "core", "pods"),
 			events(),
 		),
+		// Ours: upstream has no provisioner of its own.
+		role("local-volume-controller",
+			on("create delete patch", "core", "persistentvolumes"),
+			on("patch", "core", "persistentvolumeclaims"),
+			on("get", "core", "nodes"),
+			events(),
+		),
 		role("persistent-volume-binder",
 			on("create delete get list update watch", "core", "persistentvolumes"),
 			on("update", "core", "persistentvolumes/status"),

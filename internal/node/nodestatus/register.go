@@ -36,21 +36,22 @@ const (
 	maxImages    = 50
 )
 
-// Config is what a Reporter needs. All of it is required but Labels, Taints and Recorder.
+// Config is what a Reporter needs. All of it is required but Labels, Annotations, Taints and Recorder.
 type Config struct {
-	Client   kubernetes.Interface
-	NodeName string
-	IPs      []string
-	Labels   map[string]string
-	Taints   []corev1.Taint
-	Machine  Machine
-	Version  string // of Canopus, as /version shows it
-	Port     int32  // of the agent's server
-	Root     string // a path on the disk that pods use
-	Runtime  *cri.Client
-	Recorder record.EventRecorder
-	Clock    clock.Clock
-	Log      *slog.Logger
+	Client      kubernetes.Interface
+	NodeName    string
+	IPs         []string
+	Labels      map[string]string
+	Annotations map[string]string
+	Taints      []corev1.Taint
+	Machine     Machine
+	Version     string // of Canopus, as /version shows it
+	Port        int32  // of the agent's server
+	Root        string // a path on the disk that pods use
+	Runtime     *cri.Client
+	Recorder    record.EventRecorder
+	Clock       clock.Clock
+	Log         *slog.Logger
 }
 
 // Reporter keeps the Node object and its lease.
@@ -143,12 +144,18 @@ func (r *Reporter) labels() map[string]string {
 	return out
 }
 
+// annotations returns those that every node carries and those of the configuration.
+func (r *Reporter) annotations() map[string]string {
+	out := map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"}
+	maps.Copy(out, r.cfg.Annotations)
+	return out
+}
+
 // register creates the Node, or takes over the one that is there.
 func (r *Reporter) register(ctx context.Context) error {
 	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: r.cfg.NodeName, Labels: r.labels(),
-			Annotations: map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
-		Spec: corev1.NodeSpec{Taints: r.cfg.Taints},
+		ObjectMeta: metav1.ObjectMeta{Name: r.cfg.NodeName, Labels: r.labels(), Annotations: r.annotations()},
+		Spec:       corev1.NodeSpec{Taints: r.cfg.Taints},
 	}
 	node.Status = r.status(node, Health{Message: "container runtime status check may not have completed yet"}, nil)
 	got, err := r.cfg.Client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
@@ -167,6 +174,10 @@ func (r *Reporter) register(ctx context.Context) error {
 		want.Labels = map[string]string{}
 	}
 	maps.Copy(want.Labels, r.labels())
+	if want.Annotations == nil {
+		want.Annotations = map[string]string{}
+	}
+	maps.Copy(want.Annotations, r.annotations())
 	if apiequality.Semantic.DeepEqual(want, r.node) {
 		return nil
 	}

@@ -241,7 +241,7 @@ func (m *Manager) removeLeftovers(ctx context.Context) {
 		if known[e.Name()] {
 			continue
 		}
-		if err := volume.RemovePodDir(m.cfg.Volumes.Mounter, m.cfg.Volumes.Root, types.UID(e.Name())); err != nil {
+		if err := volume.RemovePodDir(ctx, m.cfg.Volumes.Mounter, m.cfg.Volumes.Root, types.UID(e.Name())); err != nil {
 			m.cfg.Log.Warn("removing the directory of a forgotten pod", "uid", e.Name(), "error", err)
 		}
 		if err := m.cfg.Cgroups.RemoveUID(ctx, e.Name()); err != nil {

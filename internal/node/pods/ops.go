@@ -192,7 +192,7 @@ func (w *worker) tearDown(ctx context.Context) func() {
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, w.vols.TearDown(pod), w.m.cfg.Cgroups.RemovePod(ctx, pod))
+		errs = append(errs, w.vols.TearDown(ctx, pod), w.m.cfg.Cgroups.RemovePod(ctx, pod))
 	}
 	_, err := w.m.cfg.Cache.Refresh(ctx, w.uid)
 	err = errors.Join(append(errs, err)...)

@@ -72,24 +72,19 @@ func (e *emptyDir) mountMemory(p string, src *corev1.EmptyDirVolumeSource) error
 
 func (e *emptyDir) Refresh() time.Time { return time.Time{} }
 
-func (e *emptyDir) TearDown() error { return removeMounted(e.Host.Mounter, e.path()) }
+func (e *emptyDir) TearDown() error { return unmount(e.Host.Mounter, e.path()) }
 
-// removeMounted unmounts dir if it is a mount point and removes what is below it.
-func removeMounted(m mount.Interface, dir string) error {
+// unmount unmounts dir if it is a mount point. RemovePodDir removes it.
+func unmount(m mount.Interface, dir string) error {
 	mounted, err := m.IsMountPoint(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !mounted {
 		return nil
+	}
+	if err == nil {
+		err = m.Unmount(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", dir, err)
-	}
-	if mounted {
-		if err := m.Unmount(dir); err != nil {
-			return fmt.Errorf("unmount %s: %w", dir, err)
-		}
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove volume: %w", err)
 	}
 	return nil
 }

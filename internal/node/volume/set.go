@@ -89,7 +89,7 @@ func (s *Set) Refresh() time.Time {
 }
 
 // TearDown undoes every volume, whether or not it was prepared by this process, and removes the pod's directory.
-func (s *Set) TearDown(pod *corev1.Pod) error {
+func (s *Set) TearDown(ctx context.Context, pod *corev1.Pod) error {
 	var errs []error
 	for i := range pod.Spec.Volumes {
 		v, err := New(Source{Pod: pod, Volume: &pod.Spec.Volumes[i], Host: s.host})
@@ -100,6 +100,6 @@ func (s *Set) TearDown(pod *corev1.Pod) error {
 			errs = append(errs, fmt.Errorf("volume %s: %w", pod.Spec.Volumes[i].Name, err))
 		}
 	}
-	errs = append(errs, RemovePodDir(s.host.Mounter, s.host.Root, pod.UID))
+	errs = append(errs, RemovePodDir(ctx, s.host.Mounter, s.host.Root, pod.UID))
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -136,7 +137,7 @@ func chmodNew(parent int, name string, like *unix.Stat_t) error {
 }
 
 // RemovePodDir unmounts everything mounted below the pod's directory and removes it.
-func RemovePodDir(m mount.Interface, root string, uid types.UID) error {
+func RemovePodDir(ctx context.Context, m mount.Interface, root string, uid types.UID) error {
 	dir := PodDir(root, uid)
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -156,7 +157,8 @@ func RemovePodDir(m mount.Interface, root string, uid types.UID) error {
 			}
 		}
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	// A mount that was missed stops this: what is mounted there may be somebody's data.
+	if err := RemoveTree(ctx, dir); err != nil {
 		return fmt.Errorf("remove pod directory: %w", err)
 	}
 	return nil

@@ -33,19 +33,24 @@ type Tokens interface {
 	Token(ctx context.Context, pod *corev1.Pod, audience string, seconds int64) (token string, expires time.Time, err error)
 }
 
-// Claims finds the volume behind a claim. bound is false while there is none yet.
+// Claims reads what is between a pod and its persistent volume, and the node itself, whose labels decide where a volume may
+// be used. An object that is not there is an error.
 type Claims interface {
-	Volume(ctx context.Context, namespace, claim string) (pv *corev1.PersistentVolume, bound bool, err error)
+	Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	Volume(ctx context.Context, name string) (*corev1.PersistentVolume, error)
+	Node(ctx context.Context) (*corev1.Node, error)
 }
 
 // Host is what volumes need of the node.
 type Host struct {
-	Root        string // the agent's root directory; pods' volumes are below Root/pods
-	Mounter     mount.Interface
-	Tokens      Tokens
-	Claims      Claims
-	Clock       clock.Clock
-	Allocatable corev1.ResourceList
+	Root         string // the agent's root directory; pods' volumes are below Root/pods
+	Node         string // its name
+	LocalVolumes string // directory of the volumes that are provisioned on this node; empty: none are
+	Mounter      mount.Interface
+	Tokens       Tokens
+	Claims       Claims
+	Clock        clock.Clock
+	Allocatable  corev1.ResourceList
 }
 
 // Source is one volume of a pod with the means to read what it refers to.
@@ -72,10 +77,8 @@ func New(s Source) (Volume, error) {
 		return newWritten(s, "kubernetes.io~downward-api", downwardFiles), nil
 	case v.Projected != nil:
 		return newWritten(s, "kubernetes.io~projected", projectedFiles), nil
-	case v.PersistentVolumeClaim != nil:
-		return &claim{Source: s, name: v.PersistentVolumeClaim.ClaimName}, nil
-	case v.Ephemeral != nil:
-		return &claim{Source: s, name: s.Pod.Name + "-" + v.Name}, nil
+	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
+		return &claim{Source: s}, nil
 	case v.VolumeSource == (corev1.VolumeSource{}):
 		return &emptyDir{s}, nil
 	}
@@ -86,7 +89,7 @@ func New(s Source) (Volume, error) {
 func typeName(v *corev1.Volume) string {
 	switch {
 	case v.CSI != nil:
-		return "csi (driver " + v.CSI.Driver + ")"
+		return "CSI volumes are not supported yet (driver " + v.CSI.Driver + ")"
 	case v.NFS != nil:
 		return "nfs"
 	case v.Image != nil:

@@ -103,7 +103,7 @@ func TestSubPath(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(root, "pods/u/volume-subpaths/v/c/2")); err != nil || string(b) != "x" {
 		t.Errorf("the file's bind: %q, %v", b, err)
 	}
-	if err := RemovePodDir(m, root, "u"); err != nil {
+	if err := RemovePodDir(t.Context(), m, root, "u"); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(base, "real", "f")); err != nil {
@@ -139,7 +139,7 @@ func TestToken(t *testing.T) {
 			Audience: "x", ExpirationSeconds: ptr.To(int64(1000)), Path: "token"}}}}}}}}}
 	set := NewSet(host)
 	t.Cleanup(func() {
-		if err := set.TearDown(pod); err != nil {
+		if err := set.TearDown(context.WithoutCancel(t.Context()), pod); err != nil {
 			t.Error(err)
 		}
 	})
@@ -181,7 +181,7 @@ func TestFailures(t *testing.T) {
 		"missing configmap":  {corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "m"}}}, `configmap "m" not found`},
 		"missing secret":     {corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}, `secret "s" not found`},
 		"optional configmap": {corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "m"}, Optional: ptr.To(true)}}, ""},
-		"csi":                {corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "d"}}, "csi (driver d)"},
+		"csi":                {corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "d"}}, "CSI volumes are not supported yet (driver d)"},
 		"nfs":                {corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}, "nfs"},
 		"claim":              {corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}, "not available"},
 		"host directory":     {host(dir, corev1.HostPathDirectory), ""},

@@ -76,7 +76,7 @@ func (w *written) secret() bool {
 
 func (w *written) Refresh() time.Time { return w.refresh }
 
-func (w *written) TearDown() error { return removeMounted(w.Host.Mounter, w.dir(w.plugin)) }
+func (w *written) TearDown() error { return unmount(w.Host.Mounter, w.dir(w.plugin)) }
 
 func configMapFiles(_ context.Context, w *written) (map[string]file, error) {
 	src := w.Volume.ConfigMap
