@@ -28,6 +28,7 @@ import (
 	"canopus/internal/controllers/ephemeralvolume"
 	"canopus/internal/controllers/gc"
 	"canopus/internal/controllers/job"
+	"canopus/internal/controllers/localvolume"
 	"canopus/internal/controllers/namespace"
 	"canopus/internal/controllers/nodeipam"
 	"canopus/internal/controllers/nodelifecycle"
@@ -35,6 +36,7 @@ import (
 	"canopus/internal/controllers/podgc"
 	"canopus/internal/controllers/reconcile"
 	"canopus/internal/controllers/replicaset"
+	"canopus/internal/controllers/resourcequota"
 	"canopus/internal/controllers/rootca"
 	"canopus/internal/controllers/serviceaccount"
 	"canopus/internal/controllers/statefulset"
@@ -81,6 +83,7 @@ func All() []Controller {
 		{"endpoint-slice-controller", "endpointslice-controller", func(_ Config, p Parts) (Runner, error) { return endpointslice.New(p.Deps) }},
 		{"endpoint-slice-mirroring-controller", "endpointslicemirroring-controller", func(_ Config, p Parts) (Runner, error) { return endpointslicemirroring.New(p.Deps) }},
 		{"namespace-controller", "namespace-controller", newNamespace},
+		{"resourcequota-controller", "resourcequota-controller", newResourceQuota},
 		{"garbage-collector-controller", "generic-garbage-collector", newGC},
 		{"serviceaccount-controller", "service-account-controller", func(_ Config, p Parts) (Runner, error) { return serviceaccount.New(p.Deps) }},
 		{"root-ca-certificate-publisher-controller", "root-ca-cert-publisher", newRootCA},
@@ -94,6 +97,7 @@ func All() []Controller {
 		{"persistentvolumeclaim-protection-controller", "pvc-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewClaims(p.Deps) }},
 		{"persistentvolume-protection-controller", "pv-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewVolumes(p.Deps) }},
 		{"volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewClasses(p.Deps) }},
+		{"local-volume-controller", "local-volume-controller", func(_ Config, p Parts) (Runner, error) { return localvolume.New(p.Deps) }},
 		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
 		{"certificatesigningrequest-signing-controller", "certificate-controller", newCertificateSigner},
 		{"certificatesigningrequest-approving-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewApprover(p.Deps) }},
@@ -110,6 +114,10 @@ func newCertificateSigner(c Config, p Parts) (Runner, error) {
 
 func newNamespace(_ Config, p Parts) (Runner, error) {
 	return namespace.New(namespace.Config{Deps: p.Deps, Metadata: p.Metadata})
+}
+
+func newResourceQuota(_ Config, p Parts) (Runner, error) {
+	return resourcequota.New(resourcequota.Config{Deps: p.Deps, Metadata: p.Metadata})
 }
 
 func newGC(_ Config, p Parts) (Runner, error) {
