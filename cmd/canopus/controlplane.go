@@ -20,6 +20,7 @@ import (
 	"canopus/internal/apiserver"
 	"canopus/internal/auth"
 	"canopus/internal/auth/authn"
+	"canopus/internal/auth/bootstraptoken"
 	"canopus/internal/auth/node"
 	"canopus/internal/auth/rbac"
 	"canopus/internal/auth/token"
@@ -224,8 +225,12 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func (c *controlPlane) makeServer() error {
+	joining, err := bootstraptoken.New(c.own.Client, c.clock)
+	if err != nil {
+		return err
+	}
 	authenticator, err := authn.New(authn.Config{
-		ClientCAs: c.cluster.Roots, Tokens: []authn.TokenAuthenticator{c.tokens}, Audiences: c.tokens.Audiences(), Clock: c.clock,
+		ClientCAs: c.cluster.Roots, Tokens: []authn.TokenAuthenticator{c.tokens, joining}, Audiences: c.tokens.Audiences(), Clock: c.clock,
 	})
 	if err != nil {
 		return err

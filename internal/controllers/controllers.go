@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 
+	"canopus/internal/controllers/bootstraptoken"
 	"canopus/internal/controllers/certificates"
 	"canopus/internal/controllers/clusterroleaggregation"
 	"canopus/internal/controllers/cronjob"
@@ -99,6 +100,12 @@ func All() []Controller {
 		{"volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewClasses(p.Deps) }},
 		{"local-volume-controller", "local-volume-controller", func(_ Config, p Parts) (Runner, error) { return localvolume.New(p.Deps) }},
 		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
+		{"bootstrap-signer-controller", "bootstrap-signer", func(c Config, p Parts) (Runner, error) {
+			return bootstraptoken.NewSigner(bootstraptoken.Config{Deps: p.Deps, Reader: c.Reader})
+		}},
+		{"token-cleaner-controller", "token-cleaner", func(c Config, p Parts) (Runner, error) {
+			return bootstraptoken.NewCleaner(bootstraptoken.Config{Deps: p.Deps, Reader: c.Reader})
+		}},
 		{"certificatesigningrequest-signing-controller", "certificate-controller", newCertificateSigner},
 		{"certificatesigningrequest-approving-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewApprover(p.Deps) }},
 		{"certificatesigningrequest-cleaner-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewCleaner(p.Deps) }},
