@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ type outbox struct {
 	mu    sync.Mutex
 	items []func(context.Context)
 	more  chan struct{} // one token while items wait
+	slow  sync.WaitGroup
 }
 
 func newOutbox() *outbox { return &outbox{more: make(chan struct{}, 1)} }
@@ -29,6 +31,11 @@ func (o *outbox) token() {
 	case o.more <- struct{}{}:
 	default:
 	}
+}
+
+// sendSlow is send for an item that may wait long for others: it does not take a binder's time.
+func (o *outbox) sendSlow(item func(context.Context)) {
+	o.send(func(ctx context.Context) { o.slow.Go(func() { item(ctx) }) })
 }
 
 // run sends requests until ctx ends.
@@ -61,15 +68,49 @@ func (o *outbox) take() func(context.Context) {
 	return item
 }
 
+// reservations are what rules have set aside for one pod.
+type reservations []reservation
+
+// prebind does what must be done before the pod is bound.
+func (r reservations) prebind(ctx context.Context) error {
+	for _, one := range r {
+		if one.prebind == nil {
+			continue
+		}
+		if err := one.prebind(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waits reports whether prebind may wait for others.
+func (r reservations) waits() bool {
+	return slices.ContainsFunc(r, func(one reservation) bool { return one.prebind != nil })
+}
+
+// undo gives everything back, the last first.
+func (r reservations) undo(c *cluster) {
+	for _, one := range slices.Backward(r) {
+		if one.undo != nil {
+			one.undo(c)
+		}
+	}
+}
+
 // bind writes the decision. A pod that could not be bound is uncounted and tried again, unless it is gone or bound by another.
-func (s *Scheduler) bind(ctx context.Context, w *queued, node string) {
+func (s *Scheduler) bind(ctx context.Context, w *queued, node string, set reservations) {
 	pod := w.info.pod
-	err := s.Client.CoreV1().Pods(pod.Namespace).Bind(ctx, &corev1.Binding{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
-		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
-	}, metav1.CreateOptions{})
+	s.metrics.binding(1)
+	defer s.metrics.binding(-1)
+	began := s.Clock.Now()
+	err := set.prebind(ctx)
 	if err == nil {
-		now := s.Clock.Now()
+		err = s.writeBinding(ctx, pod, node)
+	}
+	now := s.Clock.Now()
+	s.metrics.point("Bind", err == nil, now.Sub(began))
+	if err == nil {
 		s.metrics.attempt(resultScheduled, now.Sub(w.tried))
 		s.metrics.bound(w.attempts, now.Sub(w.since))
 		s.recorder.Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node)
@@ -79,7 +120,7 @@ func (s *Scheduler) bind(ctx context.Context, w *queued, node string) {
 		return
 	}
 	s.metrics.attempt(resultError, s.Clock.Since(w.tried))
-	s.inbox.send(func(s *Scheduler) { s.unassume(w, lost(err)) })
+	s.inbox.send(func(s *Scheduler) { s.unassume(w, set, lost(err)) })
 	if lost(err) {
 		s.Log.Debug("pod is no longer ours to bind", "pod", w.info.key, "node", node, "error", err)
 		return
@@ -88,17 +129,27 @@ func (s *Scheduler) bind(ctx context.Context, w *queued, node string) {
 	s.explain(ctx, verdict{pod: pod, reason: corev1.PodReasonSchedulerError, message: "binding to node " + node + " failed: " + err.Error()})
 }
 
+func (s *Scheduler) writeBinding(ctx context.Context, pod *corev1.Pod, node string) error {
+	return s.Client.CoreV1().Pods(pod.Namespace).Bind(ctx, &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
+	}, metav1.CreateOptions{})
+}
+
 // unassume takes back a decision whose binding failed. What informers said meanwhile wins.
-func (s *Scheduler) unassume(w *queued, lost bool) {
+func (s *Scheduler) unassume(w *queued, set reservations, lost bool) {
 	uid := w.info.pod.UID
-	if at := s.cluster.placed[uid]; at == nil || !at.assumed {
-		return // deleted, or bound after all
+	at := s.cluster.placed[uid]
+	if at != nil && !at.assumed {
+		return // bound after all
 	}
-	s.cluster.remove(uid)
-	now := s.Clock.Now()
-	s.queue.happened(podGone, now)
+	set.undo(s.cluster)
+	if at == nil {
+		return // deleted
+	}
+	s.unplace(uid)
 	if !lost {
-		s.queue.retry(w, now)
+		s.queue.retry(w, s.Clock.Now())
 		return
 	}
 	// The informer may have spoken while the pod was assumed, and was not listened to; take its word now.

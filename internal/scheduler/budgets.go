@@ -14,10 +14,14 @@ type budget struct {
 }
 
 func (c *cluster) setBudget(object *policyv1.PodDisruptionBudget) {
+	c.gen++
+	c.budgeted = c.gen
 	c.budgets[types.NamespacedName{Namespace: object.Namespace, Name: object.Name}] = &budget{object, parseSelector(object.Spec.Selector)}
 }
 
 func (c *cluster) removeBudget(namespace, name string) {
+	c.gen++
+	c.budgeted = c.gen
 	delete(c.budgets, types.NamespacedName{Namespace: namespace, Name: name})
 }
 

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"math"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,8 @@ import (
 // under them) has a nil object and is not offered to pods.
 type node struct {
 	name        string
+	gen         uint64 // of the state below and the pods; new with every change
+	at          int    // index in cluster.order
 	object      *corev1.Node
 	allocatable resources
 	asked       resources
@@ -19,6 +22,7 @@ type node struct {
 	ports       map[hostPort]int
 	images      map[string]int64 // name → bytes
 	pods        map[types.UID]*podInfo
+	lowest      int32 // priority among pods; the highest there is when there are none
 }
 
 // placed is where a pod counts.
@@ -39,15 +43,26 @@ type cluster struct {
 	nominations map[types.UID]*nomination
 	nominees    map[string]map[types.UID]*nomination // the same by node
 	budgets     map[types.NamespacedName]*budget
+	budgeted    uint64         // generation in which budgets changed last
 	images      map[string]int // image name → nodes that hold it
 	spread      *spreadIndex
 	affinity    *affinityIndex
 	workloads   *workloads
-	start       int // where the next pod begins to look, so that sampling goes round
+	storage     *storage
+	classes     *classes
+	start       int      // where the next pod begins to look, so that sampling goes round
+	gen         uint64   // the newest of any node
+	ordered     uint64   // number of the present order
+	names       []string // of order
+	scratch     struct { // room that decisions use again
+		fitting, helpful []*node
+		total, points    []int64
+	}
 }
 
 func newCluster() *cluster {
-	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{}, spread: newSpreadIndex(), affinity: newAffinityIndex(), workloads: newWorkloads(),
+	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{},
+		spread: newSpreadIndex(), affinity: newAffinityIndex(), workloads: newWorkloads(), storage: newStorage(), classes: newClasses(),
 		nominations: map[types.UID]*nomination{}, nominees: map[string]map[types.UID]*nomination{}, budgets: map[types.NamespacedName]*budget{},
 	}
 }
@@ -55,10 +70,17 @@ func newCluster() *cluster {
 func (c *cluster) node(name string) *node {
 	n := c.nodes[name]
 	if n == nil {
-		n = &node{name: name, ports: map[hostPort]int{}, pods: map[types.UID]*podInfo{}}
+		n = &node{name: name, ports: map[hostPort]int{}, pods: map[types.UID]*podInfo{}, lowest: math.MaxInt32}
 		c.nodes[name] = n
+		c.touch(n)
 	}
 	return n
+}
+
+// touch makes everything that was found out about n stale.
+func (c *cluster) touch(n *node) {
+	c.gen++
+	n.gen = c.gen
 }
 
 // setNode makes object the node's present state and returns what changed for waiting pods.
@@ -82,6 +104,7 @@ func (c *cluster) setNode(object *corev1.Node) change {
 	if relabeled {
 		c.affinity.addNode(n, 1)
 	}
+	c.touch(n)
 	if old == nil || zone(old) != zone(object) {
 		c.stale = true
 	}
@@ -99,6 +122,7 @@ func (c *cluster) removeNode(name string) {
 	n.object = nil
 	c.affinity.addNode(n, 1)
 	c.setImages(n, nil)
+	c.touch(n)
 	c.stale = true
 	c.dropEmpty(n)
 }
@@ -128,6 +152,11 @@ func (c *cluster) dropEmpty(n *node) {
 
 // place counts p on a node. A pod already counted moves: the newest word wins.
 func (c *cluster) place(p *podInfo, nodeName string, assumed bool) {
+	if at := c.placed[p.pod.UID]; at != nil && at.node.name == nodeName && at.info.counts(p) {
+		at.info, at.assumed = p, assumed
+		at.node.pods[p.pod.UID] = p
+		return
+	}
 	was := c.lift(p.pod.UID)
 	n := c.node(nodeName)
 	c.putBack(&placed{info: p, node: n, assumed: assumed, evicting: was != nil && was.evicting})
@@ -154,16 +183,20 @@ func (c *cluster) lift(uid types.UID) *placed {
 	}
 	delete(c.placed, uid)
 	at.node.count(at.info, -1)
+	c.touch(at.node)
 	c.spread.addPod(at.node, at.info.pod, -1)
 	c.affinity.addPod(at.node, at.info, -1)
+	c.storage.addPod(at.info, -1)
 	return at
 }
 
 func (c *cluster) putBack(at *placed) {
 	c.placed[at.info.pod.UID] = at
 	at.node.count(at.info, 1)
+	c.touch(at.node)
 	c.spread.addPod(at.node, at.info.pod, 1)
 	c.affinity.addPod(at.node, at.info, 1)
+	c.storage.addPod(at.info, 1)
 }
 
 func (n *node) count(p *podInfo, sign int64) {
@@ -171,12 +204,27 @@ func (n *node) count(p *podInfo, sign int64) {
 	n.compared.add(p.compared, sign)
 	if sign > 0 {
 		n.pods[p.pod.UID] = p
+		n.lowest = min(n.lowest, p.priority)
 	} else {
 		delete(n.pods, p.pod.UID)
+		n.sink(p.priority)
 	}
 	for _, h := range p.ports {
 		if n.ports[h] += int(sign); n.ports[h] <= 0 {
 			delete(n.ports, h)
+		}
+	}
+}
+
+// sink finds the lowest priority anew after a pod left.
+func (n *node) sink(gone int32) {
+	if gone > n.lowest {
+		return
+	}
+	n.lowest = math.MaxInt32
+	for _, p := range n.pods {
+		if n.lowest = min(n.lowest, p.priority); n.lowest == gone {
+			return
 		}
 	}
 }
@@ -213,6 +261,11 @@ func (c *cluster) candidates() []*node {
 			}
 		}
 	}
+	c.names = make([]string, len(c.order))
+	for i, n := range c.order {
+		n.at, c.names[i] = i, n.name
+	}
+	c.ordered++
 	return c.order
 }
 

@@ -25,6 +25,12 @@ type metrics struct {
 	latency    *prometheus.HistogramVec
 	preempting prometheus.Counter
 	victims    prometheus.Histogram
+	incoming   *prometheus.CounterVec
+	refusedBy  *prometheus.GaugeVec
+	evaluated  *prometheus.CounterVec
+	points     *prometheus.HistogramVec
+	goroutines *prometheus.GaugeVec
+	permitted  *prometheus.HistogramVec
 	all        []prometheus.Collector
 }
 
@@ -48,11 +54,24 @@ func newMetrics(profile string) *metrics {
 			Help: "Attempts to make room for a refused pod by evicting others."}),
 		victims: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "preemption_victims",
 			Help: "Pods evicted for one pod.", Buckets: prometheus.ExponentialBuckets(1, 2, 7)}),
+		incoming: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "queue_incoming_pods_total",
+			Help: "Pods that came to a place of the queue, by what brought them."}, []string{"queue", "event"}),
+		refusedBy: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "unschedulable_pods",
+			Help: "Pods that wait because a plugin refused them; one that several refused counts for each."}, []string{"plugin", "profile"}),
+		evaluated: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "plugin_evaluation_total",
+			Help: "Attempts in which a plugin had something to say, by where it was asked."}, []string{"plugin", "extension_point", "profile"}),
+		points: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: "framework_extension_point_duration_seconds",
+			Help: "Time that all plugins took at one point of an attempt.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 12)}, []string{"extension_point", "status", "profile"}),
+		goroutines: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "goroutines",
+			Help: "Goroutines at work, by what they do."}, []string{"operation"}),
+		permitted: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: "permit_wait_duration_seconds",
+			Help: "Time that pods with a node waited for leave to be bound.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15)}, []string{"result"}),
 	}
 	for _, queue := range []string{"active", "backoff", "unschedulable", "gated"} {
 		m.pending[queue] = pending.WithLabelValues(queue)
 	}
-	m.all = []prometheus.Collector{pending, m.attempts, m.duration, m.perPod, m.latency, m.preempting, m.victims}
+	m.all = []prometheus.Collector{pending, m.attempts, m.duration, m.perPod, m.latency, m.preempting, m.victims,
+		m.incoming, m.refusedBy, m.evaluated, m.points, m.goroutines, m.permitted}
 	return m
 }
 
@@ -103,8 +122,49 @@ func (m *metrics) preempted(victims int) {
 
 // queued shows how many pods wait, and where.
 func (m *metrics) queued(q *queue) {
-	m.pending["active"].Set(float64(q.active.Len()))
-	m.pending["backoff"].Set(float64(q.backoff.Len()))
-	m.pending["unschedulable"].Set(float64(len(q.refused)))
+	m.pending["active"].Set(float64(q.count(active)))
+	m.pending["backoff"].Set(float64(q.count(backoff) + q.count(failing)))
+	m.pending["unschedulable"].Set(float64(q.count(refused)))
 	m.pending["gated"].Set(float64(len(q.gated)))
 }
+
+// came counts a pod that comes to a place of the queue.
+func (m *metrics) came(why, to string) { m.incoming.WithLabelValues(to, why).Inc() }
+
+// blocked counts the plugins that keep a pod waiting.
+func (m *metrics) blocked(w *queued, count int) {
+	for i := range w.rules {
+		if w.blockers.has(i) {
+			m.refusedBy.WithLabelValues(w.rules[i].name, m.profile).Add(float64(count))
+		}
+	}
+}
+
+// decided notes which rules a decision asked, and how long its parts took.
+func (m *metrics) decided(d *decision, rules []rule) {
+	for i := range rules {
+		if d.ran.filtered.has(i) {
+			m.evaluated.WithLabelValues(rules[i].name, "Filter", m.profile).Inc()
+		}
+		if d.ran.scored.has(i) {
+			m.evaluated.WithLabelValues(rules[i].name, "Score", m.profile).Inc()
+		}
+	}
+	for _, lap := range d.ran.laps {
+		m.point(lap.name, lap.success, lap.took)
+	}
+}
+
+// point notes the time that plugins took at one point.
+func (m *metrics) point(name string, success bool, took time.Duration) {
+	status := "Success"
+	if !success {
+		status = "Unschedulable"
+		if name == "Bind" {
+			status = "Error"
+		}
+	}
+	m.points.WithLabelValues(name, status, m.profile).Observe(took.Seconds())
+}
+
+func (m *metrics) binding(count float64) { m.goroutines.WithLabelValues("binding").Add(count) }

@@ -17,6 +17,7 @@ func (c *cluster) nominate(p *podInfo, nodeName string) {
 		c.nominees[nodeName] = map[types.UID]*nomination{}
 	}
 	c.nominees[nodeName][p.pod.UID] = nominee
+	c.reserved(nodeName)
 }
 
 // dismiss ends a pod's nomination, if it has one.
@@ -29,6 +30,14 @@ func (c *cluster) dismiss(uid types.UID) {
 	delete(c.nominees[nominee.node], uid)
 	if len(c.nominees[nominee.node]) == 0 {
 		delete(c.nominees, nominee.node)
+	}
+	c.reserved(nominee.node)
+}
+
+// reserved takes note that a node's reservations have changed.
+func (c *cluster) reserved(name string) {
+	if n := c.nodes[name]; n != nil {
+		c.touch(n)
 	}
 }
 
@@ -51,14 +60,14 @@ func (c *cluster) rivals(p *podInfo, n *node) []*podInfo {
 	return out
 }
 
-// refusal tells why p may not go to n, and which rule says so. Where the node is reserved for others p must fit both beside
-// them and without them: they may never come, and p may need one of them near.
-func refusal(c *cluster, p *podInfo, n *node, rules []rule) (reason, string) {
+// refusal tells why p may not go to n, and which rule says so, without using or keeping what was found out before. Where the
+// node is reserved for others p must fit both beside them and without them: they may never come, and p may need one near.
+func refusal(c *cluster, p *podInfo, n *node, rules []rule) (reason, int) {
 	if rivals := c.rivals(p, n); rivals != nil {
 		for _, q := range rivals {
 			c.place(q, n.name, true)
 		}
-		why, rule := prepare(c, p, rules).refusal(n)
+		why, rule := ask(c, p, n, rules)
 		for _, q := range rivals {
 			c.remove(q.pod.UID)
 		}
@@ -66,5 +75,12 @@ func refusal(c *cluster, p *podInfo, n *node, rules []rule) (reason, string) {
 			return why, rule
 		}
 	}
-	return prepare(c, p, rules).refusal(n)
+	return ask(c, p, n, rules)
+}
+
+func ask(c *cluster, p *podInfo, n *node, rules []rule) (reason, int) {
+	if why, rule := prepare(c, p, rules, true).refusal(n); why.refuses() {
+		return why, rule
+	}
+	return prepare(c, p, rules, false).refusal(n)
 }

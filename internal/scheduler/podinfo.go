@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
@@ -40,6 +42,8 @@ type podInfo struct {
 	selects   bool // required is not empty
 	preferred *nodeaffinity.PreferredSchedulingTerms
 	spread    spreadConstraints
+	class     *class // of a pod that waits; kept when it is placed
+	claims    []podClaim
 }
 
 func newPodInfo(pod *corev1.Pod) *podInfo {
@@ -49,6 +53,7 @@ func newPodInfo(pod *corev1.Pod) *podInfo {
 		priority: schedhelper.PodPriority(pod),
 		ports:    hostPorts(pod),
 		terms:    newPodTerms(pod),
+		claims:   podClaims(pod),
 	}
 	p.asked, p.compared = podRequests(pod)
 	return p
@@ -68,7 +73,24 @@ func newPending(pod *corev1.Pod) *podInfo {
 		p.preferred, _ = nodeaffinity.NewPreferredSchedulingTerms(affinity.PreferredDuringSchedulingIgnoredDuringExecution)
 	}
 	p.spread = newSpreadConstraints(pod)
+	p.class = &class{info: p}
 	return p
+}
+
+// confirmed is p, which was decided here, in the state in which the API confirms it; nil when more has changed than its node.
+func (p *podInfo) confirmed(pod *corev1.Pod) *podInfo {
+	if p.pod.Generation == 0 || p.pod.Generation != pod.Generation || len(pod.Status.ContainerStatuses) > 0 || !maps.Equal(p.pod.Labels, pod.Labels) {
+		return nil
+	}
+	q := *p
+	q.pod = pod
+	return &q
+}
+
+// counts reports whether q, a later state of p, counts on its node as p does: it was made of p's parts.
+func (p *podInfo) counts(q *podInfo) bool {
+	return p.class != nil && p.class == q.class && (p.pod.DeletionTimestamp == nil) == (q.pod.DeletionTimestamp == nil) &&
+		(p.pod.Status.StartTime == nil) == (q.pod.Status.StartTime == nil) && maps.Equal(p.pod.Labels, q.pod.Labels)
 }
 
 // hostPorts lists what pod's containers and sidecars claim of their node.

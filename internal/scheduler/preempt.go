@@ -33,21 +33,39 @@ func preempt(c *cluster, p *podInfo, o options, d *decision) plan {
 	if awaitsVictims(c, p, d) {
 		return plan{why: victimsTerminating, keep: true}
 	}
-	refused := map[reason]int{}
+	var refused tally
 	if rest := d.total - len(d.helpful); rest > 0 {
-		refused[final(notHelpful)] = rest
+		refused.count(final(notHelpful), 0, rest)
 	}
+	found, refusals := search(c, p, o, d)
+	if found != nil {
+		return *found
+	}
+	for _, row := range refusals.rows {
+		refused.count(row.why, 0, row.nodes)
+	}
+	return plan{why: refused.summary(d.total)}
+}
+
+// search looks for the plan of least harm, on as many nodes as upstream does, beginning anywhere.
+func search(c *cluster, p *podInfo, o options, d *decision) (*plan, tally) {
+	var refused tally
 	var found *plan
-	enough, seen, harmless := max(d.total/10, 100), 0, false
-	first := 0
-	if len(d.helpful) > 0 {
-		first = o.rand.IntN(len(d.helpful))
+	if len(d.helpful) == 0 {
+		return nil, refused
 	}
+	j := newJudge(c, p, o.rules)
+	enough, seen, harmless := max(d.total/10, 100), 0, false
+	first := o.rand.IntN(len(d.helpful))
 	for i := range d.helpful {
 		n := d.helpful[(first+i)%len(d.helpful)]
-		one, why := planOn(c, p, n, o.rules)
+		if n.lowest >= p.priority {
+			refused.add(final(noVictims), 0)
+			continue
+		}
+		one, why := j.plan(n)
 		if why.refuses() {
-			refused[why]++
+			refused.add(why, 0)
 			continue
 		}
 		if found == nil || one.compare(found) < 0 {
@@ -58,10 +76,7 @@ func preempt(c *cluster, p *podInfo, o options, d *decision) plan {
 			break
 		}
 	}
-	if found == nil {
-		return plan{why: summary(d.total, refused)}
-	}
-	return *found
+	return found, refused
 }
 
 // awaitsVictims reports whether pods that were evicted for p are still leaving its nominated node.
@@ -89,46 +104,87 @@ func preempted(pod *corev1.Pod) bool {
 	})
 }
 
-// planOn finds the pods to evict from n: all that are less important than p, save those that can stay. Pods whose budgets
-// are used up are the first to stay, then the more important ones.
-func planOn(c *cluster, p *podInfo, n *node, rules []rule) (*plan, reason) {
-	var lower []*podInfo
+// plan finds the pods to evict from n: all that are less important than p, save those that can stay. Pods whose budgets are
+// used up are the first to stay, then the more important ones. What was found stays good for p's class until n changes.
+func (j *judge) plan(n *node) (*plan, reason) {
+	at := j.cell(n)
+	if at.planned && at.plannedAt == j.c.budgeted && j.c.nominated(j.p.pod.UID) != n.name {
+		return at.plan, at.noPlan
+	}
+	lower := make([]*podInfo, 0, len(n.pods))
 	for _, q := range n.pods {
-		if q.priority < p.priority {
+		if q.priority < j.p.priority {
 			lower = append(lower, q)
 		}
 	}
-	if len(lower) == 0 {
-		return nil, final(noVictims)
-	}
 	slices.SortFunc(lower, byImportance)
-	taken := make(map[*podInfo]*placed, len(lower))
-	for _, q := range lower {
-		taken[q] = c.lift(q.pod.UID)
+	rivals := j.c.rivals(j.p, n)
+	if !j.alone(rivals) {
+		return j.planWithAll(n, lower)
 	}
-	defer func() {
-		for _, at := range taken {
-			c.putBack(at)
+	for _, q := range rivals {
+		n.count(q, 1)
+	}
+	// Without the rivals there is only more room.
+	out, why := selectVictims(j.c, n, lower, victimSearch{
+		fits: func() reason { why, _ := j.table.local.refusal(n); return why },
+		lift: func(q *podInfo) { n.count(q, -1) },
+		back: func(q *podInfo) { n.count(q, 1) },
+	})
+	for _, q := range rivals {
+		n.count(q, -1)
+	}
+	if j.c.nominated(j.p.pod.UID) != n.name {
+		at.planned, at.plannedAt, at.plan, at.noPlan = true, j.c.budgeted, out, why
+	}
+	return out, why
+}
+
+// planWithAll is plan for a pod on which rules have a say that look beyond the node.
+func (j *judge) planWithAll(n *node, lower []*podInfo) (*plan, reason) {
+	defer func(gen uint64) { n.gen = gen }(n.gen) // in the end nothing has changed
+	taken := make(map[*podInfo]*placed, len(lower))
+	return selectVictims(j.c, n, lower, victimSearch{
+		fits: func() reason { why, _ := refusal(j.c, j.p, n, j.rules); return why },
+		lift: func(q *podInfo) { taken[q] = j.c.lift(q.pod.UID) },
+		back: func(q *podInfo) { j.c.putBack(taken[q]) },
+	})
+}
+
+// victimSearch is how selectVictims tries out what would be.
+type victimSearch struct {
+	fits       func() reason
+	lift, back func(*podInfo)
+}
+
+// selectVictims chooses among the pods lower, which come in the order of importance. It leaves all of them where they were.
+func selectVictims(c *cluster, n *node, lower []*podInfo, try victimSearch) (*plan, reason) {
+	for _, q := range lower {
+		try.lift(q)
+	}
+	if why := try.fits(); why.refuses() {
+		for _, q := range lower {
+			try.back(q)
 		}
-	}()
-	if why, _ := refusal(c, p, n, rules); why.refuses() {
 		return nil, why
 	}
 	out := &plan{node: n}
 	protected, free := byBudget(c, lower)
 	for i, group := range [][]*podInfo{protected, free} {
 		for _, q := range group {
-			c.putBack(taken[q])
-			if why, _ := refusal(c, p, n, rules); !why.refuses() {
-				delete(taken, q)
+			try.back(q)
+			if why := try.fits(); !why.refuses() {
 				continue
 			}
-			c.lift(q.pod.UID)
+			try.lift(q)
 			out.victims = append(out.victims, q)
 			if i == 0 {
 				out.violations++
 			}
 		}
+	}
+	for _, q := range out.victims {
+		try.back(q)
 	}
 	slices.SortFunc(out.victims, byImportance)
 	return out, reason{}

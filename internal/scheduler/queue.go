@@ -14,7 +14,18 @@ const (
 	maxRefused = 5 * time.Minute
 )
 
-// queued is a pod that waits for a node. It stands in exactly one of the queue's three places.
+// Why pods come into a place of the queue, besides what happens to the cluster; in upstream's words, for metrics.
+const (
+	podAdded      = "UnschedulablePodAdd"
+	podUpdated    = "UnschedulablePodUpdate"
+	attemptFailed = "ScheduleAttemptFailure"
+	backoffOver   = "BackoffComplete"
+	poppedEarly   = "PopFromBackoffQ"
+	waitedLong    = "UnschedulableTimeout"
+	forced        = "ForceActivate"
+)
+
+// queued is a pod that waits for a node. It stands in exactly one of the queue's places.
 type queued struct {
 	info     *podInfo
 	seq      int64 // order of arrival among equals
@@ -24,35 +35,72 @@ type queued struct {
 	place    place
 	at       int       // index in its heap
 	ready    time.Time // backing off until then; refused: last refused at
-	turns    change    // refused: what may turn the refusal
+	rules    []rule    // refused: those of its profile
+	blockers ruleSet   // refused: those that did it
 }
 
 type place int
 
 const (
 	active  place = iota // to be tried now
-	backoff              // to be tried at ready
-	refused              // to be tried when something in turns happens
+	backoff              // to be tried at ready, or before when there is nothing else to do
+	failing              // to be tried at ready and not before: something broke
+	refused              // to be tried when something happens that helps
+	nowhere
 )
+
+// name is upstream's name of the place, as a metric's label.
+func (p place) name() string {
+	return [...]string{active: "active", backoff: "backoff", failing: "backoff", refused: "unschedulable", nowhere: ""}[p]
+}
 
 // queue orders the pods that wait: by priority, then by arrival. Owned by one goroutine.
 type queue struct {
-	pods    map[types.UID]*queued
-	active  podHeap
-	backoff podHeap
-	refused map[types.UID]*queued
-	gated   map[types.UID]bool // pods that are not to be tried yet; in none of the three places
-	seq     int64
+	pods        map[types.UID]*queued
+	heaps       [nowhere]podHeap // by place
+	blocked     map[blockedBy]*blocked
+	gated       map[types.UID]bool // pods that are not to be tried yet; in none of the places
+	seq         int64
+	first, last time.Duration // back-off after the first attempt, and the longest
+	watch       queueWatch
+}
+
+// queueWatch sees what goes on in a queue.
+type queueWatch interface {
+	// came is told of every pod that comes to a place, and why.
+	came(why, to string)
+	// blocked is told of pods that are refused (1) and that are no longer (-1).
+	blocked(w *queued, count int)
+}
+
+type nobody struct{}
+
+func (nobody) came(string, string)  {}
+func (nobody) blocked(*queued, int) {}
+
+// blockedBy is what refused pods are found by when something happens.
+type blockedBy struct {
+	rules    *rule // the first of the profile's
+	blockers ruleSet
+}
+
+// blocked are the pods that the same rules refuse, by class: a hint is asked once for a class.
+type blocked struct {
+	rules    []rule
+	blockers ruleSet
+	turns    change // what can help one of them
+	classes  map[*class]map[*queued]bool
 }
 
 func newQueue() *queue {
-	return &queue{
-		pods:    map[types.UID]*queued{},
-		refused: map[types.UID]*queued{},
-		gated:   map[types.UID]bool{},
-		active:  podHeap{less: beforeByPriority},
-		backoff: podHeap{less: func(a, b *queued) bool { return a.ready.Before(b.ready) }},
+	early := func(a, b *queued) bool { return a.ready.Before(b.ready) || (a.ready.Equal(b.ready) && a.seq < b.seq) }
+	q := &queue{pods: map[types.UID]*queued{}, blocked: map[blockedBy]*blocked{}, gated: map[types.UID]bool{}, first: firstBackoff, last: lastBackoff,
+		watch: nobody{}}
+	for p := range q.heaps {
+		q.heaps[p].less = early
 	}
+	q.heaps[active].less = beforeByPriority
+	return q
 }
 
 func beforeByPriority(a, b *queued) bool {
@@ -62,6 +110,8 @@ func beforeByPriority(a, b *queued) bool {
 	return a.seq < b.seq
 }
 
+func (q *queue) count(p place) int { return len(q.heaps[p].list) }
+
 // set adds a pod, or replaces a waiting pod's description; a refused pod that changed is tried again.
 func (q *queue) set(p *podInfo, now time.Time) {
 	delete(q.gated, p.pod.UID)
@@ -70,17 +120,17 @@ func (q *queue) set(p *podInfo, now time.Time) {
 		q.seq++
 		w = &queued{info: p, seq: q.seq, since: now}
 		q.pods[p.pod.UID] = w
-		q.push(w, active)
+		q.push(w, active, podAdded)
 		return
 	}
 	was := w.place
 	q.take(w)
 	w.info = p
 	if was == refused {
-		q.wake(w, now)
+		q.wake(w, podUpdated, now)
 		return
 	}
-	q.push(w, was)
+	q.push(w, was, podUpdated)
 }
 
 func (q *queue) remove(uid types.UID) {
@@ -91,110 +141,192 @@ func (q *queue) remove(uid types.UID) {
 	}
 }
 
+// gate notes a pod that is not to be tried yet.
+func (q *queue) gate(uid types.UID) {
+	if !q.gated[uid] {
+		q.gated[uid] = true
+		q.watch.came(podAdded, "gated")
+	}
+}
+
 // pop returns the next pod to try and takes it out; nil when there is none now.
 func (q *queue) pop(now time.Time) *queued {
-	for len(q.backoff.list) > 0 && !q.backoff.list[0].ready.After(now) {
-		w := q.backoff.list[0]
-		q.take(w)
-		q.push(w, active)
+	for _, p := range []place{backoff, failing} {
+		for q.count(p) > 0 && !q.heaps[p].list[0].ready.After(now) {
+			w := q.heaps[p].list[0]
+			q.take(w)
+			q.push(w, active, backoffOver)
+		}
 	}
-	if len(q.active.list) == 0 {
+	if q.count(active) == 0 && q.count(backoff) > 0 { // waiting would help nobody
+		w := q.heaps[backoff].list[0]
+		q.take(w)
+		q.push(w, active, poppedEarly)
+	}
+	if q.count(active) == 0 {
 		return nil
 	}
-	w := q.active.list[0]
+	w := q.heaps[active].list[0]
 	q.take(w)
 	delete(q.pods, w.info.pod.UID)
 	w.attempts++
 	return w
 }
 
-// refuse puts a popped pod back until one of turns happens.
-func (q *queue) refuse(w *queued, turns change, now time.Time) {
-	w.turns, w.ready = turns, now
+// refuse puts a popped pod back until something happens that helps one of rules, the blockers.
+func (q *queue) refuse(w *queued, rules []rule, blockers ruleSet, now time.Time) {
+	w.ready, w.rules, w.blockers = now, rules, blockers
 	q.pods[w.info.pod.UID] = w
-	q.push(w, refused)
+	q.push(w, refused, attemptFailed)
 }
 
 // retry puts a popped pod back for another try after its back-off: something failed that may work next time.
 func (q *queue) retry(w *queued, now time.Time) {
-	w.ready = now
+	w.ready = now.Add(q.backoffFor(w.attempts))
 	q.pods[w.info.pod.UID] = w
-	q.wake(w, now)
+	q.push(w, failing, attemptFailed)
 }
 
-// happened wakes the refused pods that c may help, and those refused too long ago.
-func (q *queue) happened(c change, now time.Time) {
-	for _, w := range q.refused {
-		if w.turns&c != 0 || now.Sub(w.ready) > maxRefused {
-			q.take(w)
-			q.wake(w, now)
+// happened wakes the refused pods that e can help.
+func (q *queue) happened(c *cluster, e *event, now time.Time) {
+	for _, b := range q.blocked {
+		if b.turns&e.what == 0 {
+			continue
 		}
+		for class, pods := range b.classes {
+			if !b.helps(c, class.info, e) {
+				continue
+			}
+			for w := range pods {
+				q.take(w)
+				q.wake(w, e.label(), now)
+			}
+		}
+	}
+}
+
+// helps asks the hints of the rules that refused p.
+func (b *blocked) helps(c *cluster, p *podInfo, e *event) bool {
+	if b.blockers == 0 {
+		return true
+	}
+	for i := range b.rules {
+		if r := &b.rules[i]; b.blockers.has(i) && r.turns&e.what != 0 && (r.hint == nil || r.hint(c, p, e)) {
+			return true
+		}
+	}
+	return false
+}
+
+// expire wakes the pods that were refused too long ago.
+func (q *queue) expire(now time.Time) {
+	for q.count(refused) > 0 && now.Sub(q.heaps[refused].list[0].ready) > maxRefused {
+		w := q.heaps[refused].list[0]
+		q.take(w)
+		q.wake(w, waitedLong, now)
 	}
 }
 
 // rethink wakes a refused pod although nothing it waits for happened.
 func (q *queue) rethink(uid types.UID, now time.Time) {
-	if w := q.refused[uid]; w != nil {
+	if w := q.pods[uid]; w != nil && w.place == refused {
 		q.take(w)
-		q.wake(w, now)
+		q.wake(w, forced, now)
 	}
 }
 
 // wake moves w on: it may be tried once its back-off since the last attempt is over.
-func (q *queue) wake(w *queued, now time.Time) {
-	w.ready = w.ready.Add(backoffFor(w.attempts))
+func (q *queue) wake(w *queued, why string, now time.Time) {
+	w.ready = w.ready.Add(q.backoffFor(w.attempts))
 	if w.ready.After(now) {
-		q.push(w, backoff)
+		q.push(w, backoff, why)
 	} else {
-		q.push(w, active)
+		q.push(w, active, why)
 	}
 }
 
-func backoffFor(attempts int) time.Duration {
-	d := firstBackoff
-	for i := 1; i < attempts && d < lastBackoff; i++ {
+func (q *queue) backoffFor(attempts int) time.Duration {
+	d := q.first
+	for i := 1; i < attempts && d < q.last; i++ {
 		d *= 2
 	}
-	return min(d, lastBackoff)
+	return min(d, q.last)
 }
 
 // next returns when to look again if nothing happens, and false when only an event can help.
 func (q *queue) next() (time.Time, bool) {
-	switch {
-	case len(q.backoff.list) > 0:
-		return q.backoff.list[0].ready, true
-	case len(q.refused) > 0:
-		oldest := time.Time{}
-		for _, w := range q.refused {
-			if oldest.IsZero() || w.ready.Before(oldest) {
-				oldest = w.ready
-			}
+	var at time.Time
+	for _, p := range []place{backoff, failing, refused} {
+		if q.count(p) == 0 {
+			continue
 		}
-		return oldest.Add(maxRefused + time.Second), true
+		ready := q.heaps[p].list[0].ready
+		if p == refused {
+			ready = ready.Add(maxRefused + time.Second)
+		}
+		if at.IsZero() || ready.Before(at) {
+			at = ready
+		}
 	}
-	return time.Time{}, false
+	return at, !at.IsZero()
 }
 
-func (q *queue) push(w *queued, to place) {
+func (q *queue) push(w *queued, to place, why string) {
 	w.place = to
-	switch to {
-	case active:
-		heap.Push(&q.active, w)
-	case backoff:
-		heap.Push(&q.backoff, w)
-	case refused:
-		q.refused[w.info.pod.UID] = w
+	heap.Push(&q.heaps[to], w)
+	q.watch.came(why, to.name())
+	if to == refused {
+		q.block(w)
+		q.watch.blocked(w, 1)
 	}
 }
 
 func (q *queue) take(w *queued) {
-	switch w.place {
-	case active:
-		heap.Remove(&q.active, w.at)
-	case backoff:
-		heap.Remove(&q.backoff, w.at)
-	case refused:
-		delete(q.refused, w.info.pod.UID)
+	heap.Remove(&q.heaps[w.place], w.at)
+	if w.place == refused {
+		q.unblock(w)
+		q.watch.blocked(w, -1)
+	}
+}
+
+func (w *queued) blockedBy() blockedBy {
+	by := blockedBy{blockers: w.blockers}
+	if len(w.rules) > 0 {
+		by.rules = &w.rules[0]
+	}
+	return by
+}
+
+func (q *queue) block(w *queued) {
+	by := w.blockedBy()
+	b := q.blocked[by]
+	if b == nil {
+		b = &blocked{rules: w.rules, blockers: w.blockers, classes: map[*class]map[*queued]bool{}}
+		if w.blockers == 0 {
+			b.turns = nodeAdded // there was no node
+		}
+		for i := range w.rules {
+			if w.blockers.has(i) {
+				b.turns |= w.rules[i].turns
+			}
+		}
+		q.blocked[by] = b
+	}
+	if b.classes[w.info.class] == nil {
+		b.classes[w.info.class] = map[*queued]bool{}
+	}
+	b.classes[w.info.class][w] = true
+}
+
+func (q *queue) unblock(w *queued) {
+	by := w.blockedBy()
+	b := q.blocked[by]
+	delete(b.classes[w.info.class], w)
+	if len(b.classes[w.info.class]) == 0 {
+		delete(b.classes, w.info.class)
+	}
+	if len(b.classes) == 0 {
+		delete(q.blocked, by)
 	}
 }
 

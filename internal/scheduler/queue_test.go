@@ -30,21 +30,23 @@ func TestRefusedPodWaitsForWhatHelpsIt(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := newQueue()
 	q.set(newPending(testPod("p", nil)), now)
-	q.refuse(q.pop(now), nodeLabels, now)
+	rules := []rule{{name: "r", turns: nodeLabels}}
+	q.refuse(q.pop(now), rules, 1, now)
 
-	q.happened(podGone, now)
+	q.happened(newCluster(), &event{what: podGone}, now)
 	if w := q.pop(now.Add(time.Minute)); w != nil {
 		t.Fatal("a change that cannot help woke the pod")
 	}
-	q.happened(nodeLabels, now)
-	if w := q.pop(now); w != nil {
-		t.Fatal("the pod was tried before its back-off was over")
+	q.set(newPending(testPod("other", nil)), now)
+	q.happened(newCluster(), &event{what: nodeLabels}, now)
+	if w := q.pop(now); w == nil || w.info.key.Name != "other" {
+		t.Fatal("the pod was tried before its back-off was over, although another was there")
 	}
 	if at, ok := q.next(); !ok || at != now.Add(firstBackoff) {
 		t.Fatalf("next look at %v, want after the first back-off", at)
 	}
-	if w := q.pop(now.Add(firstBackoff)); w == nil {
-		t.Fatal("the pod was not tried after its back-off")
+	if w := q.pop(now.Add(firstBackoff / 2)); w == nil {
+		t.Fatal("the pod was not tried although there was nothing else to do")
 	}
 }
 
@@ -53,12 +55,12 @@ func TestRefusedPodIsTriedAgainInTheEnd(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := newQueue()
 	q.set(newPending(testPod("p", nil)), now)
-	q.refuse(q.pop(now), 0, now)
+	q.refuse(q.pop(now), nil, 0, now)
 	at, ok := q.next()
 	if !ok {
 		t.Fatal("a refused pod would wait for ever")
 	}
-	q.happened(0, at)
+	q.expire(at)
 	if q.pop(at) == nil {
 		t.Fatal("the pod was not tried again")
 	}
@@ -67,7 +69,7 @@ func TestRefusedPodIsTriedAgainInTheEnd(t *testing.T) {
 func TestBackoffGrowsToItsCeiling(t *testing.T) {
 	t.Parallel()
 	for attempts, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 4: 8 * time.Second, 5: 10 * time.Second, 1000: 10 * time.Second} {
-		if got := backoffFor(attempts); got != want {
+		if got := newQueue().backoffFor(attempts); got != want {
 			t.Errorf("attempt %d: %v, want %v", attempts, got, want)
 		}
 	}
@@ -79,7 +81,7 @@ func TestRemoveFromEveryPlace(t *testing.T) {
 	for name, arrange := range map[string]func(*queue){
 		"active":  func(*queue) {},
 		"backoff": func(q *queue) { q.retry(q.pop(now), now) },
-		"refused": func(q *queue) { q.refuse(q.pop(now), nodeAdded, now) },
+		"refused": func(q *queue) { q.refuse(q.pop(now), nil, 0, now) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -88,8 +90,8 @@ func TestRemoveFromEveryPlace(t *testing.T) {
 			q.set(p, now)
 			arrange(q)
 			q.remove(p.pod.UID)
-			q.happened(nodeAdded, now)
-			if q.pop(now.Add(time.Hour)) != nil || len(q.pods)+len(q.refused)+q.active.Len()+q.backoff.Len() != 0 {
+			q.happened(newCluster(), &event{what: nodeAdded}, now)
+			if q.pop(now.Add(time.Hour)) != nil || len(q.pods)+len(q.blocked)+q.count(active)+q.count(backoff)+q.count(failing)+q.count(refused) != 0 {
 				t.Fatalf("the pod is still there: %+v", q)
 			}
 		})

@@ -53,6 +53,16 @@ func (r *resources) add(d resources, sign int64) {
 	}
 }
 
+// exceeds reports whether r is more of anything than o.
+func (r *resources) exceeds(o *resources) bool {
+	for name, v := range r.other {
+		if v > o.other[name] {
+			return true
+		}
+	}
+	return r.cpu > o.cpu || r.memory > o.memory || r.storage > o.storage
+}
+
 // podRequests returns what pod asks of its node, and the same with defaults for containers that ask for no CPU or memory.
 func podRequests(pod *corev1.Pod) (asked, compared resources) {
 	asked = toResources(resource.PodRequests(pod, resource.PodResourcesOptions{UseStatusResources: true}))

@@ -77,8 +77,9 @@ func New(c Config) (*Scheduler, error) {
 		queue:   newQueue(),
 		outbox:  newOutbox(),
 		metrics: newMetrics(c.Name),
-		options: options{rules: defaultRules(), percent: c.Percent, rand: rand.New(rand.NewPCG(c.Seed, 0))},
+		options: options{rules: defaultRules(), percent: c.Percent, rand: rand.New(rand.NewPCG(c.Seed, 0)), now: c.Clock.Now},
 	}
+	s.queue.watch = s.metrics
 	for _, r := range []struct {
 		informer cache.SharedIndexInformer
 		handler  cache.ResourceEventHandler
@@ -88,6 +89,7 @@ func New(c Config) (*Scheduler, error) {
 		{c.Informers.Policy().V1().PodDisruptionBudgets().Informer(), handle(s.inbox, (*Scheduler).observeBudget, (*Scheduler).forgetBudget)},
 		{c.Informers.Core().V1().Services().Informer(), handle(s.inbox, (*Scheduler).observeService, (*Scheduler).forgetService)},
 		{c.Informers.Apps().V1().ReplicaSets().Informer(), handle(s.inbox, (*Scheduler).observeReplicaSet, (*Scheduler).forgetReplicaSet)},
+		{c.Informers.Core().V1().ReplicationControllers().Informer(), handle(s.inbox, (*Scheduler).observeReplicationController, (*Scheduler).forgetReplicationController)},
 		{c.Informers.Apps().V1().StatefulSets().Informer(), handle(s.inbox, (*Scheduler).observeStatefulSet, (*Scheduler).forgetStatefulSet)},
 		{c.Informers.Core().V1().Pods().Informer(), s.podHandler()},
 	} {
@@ -123,6 +125,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 	}
 	s.Log.Info("scheduler is ready", "name", s.Name)
+	defer s.outbox.slow.Wait()
 	g, ctx := errgroup.WithContext(ctx)
 	for range s.Binders {
 		g.Go(func() error { s.outbox.run(ctx); return nil })
@@ -167,7 +170,7 @@ func (s *Scheduler) sleep(ctx context.Context) {
 	case <-ctx.Done():
 	case <-s.inbox.signal:
 	case <-alarm:
-		s.queue.happened(0, s.Clock.Now())
+		s.queue.expire(s.Clock.Now())
 	}
 }
 
@@ -175,17 +178,54 @@ func (s *Scheduler) sleep(ctx context.Context) {
 func (s *Scheduler) schedule(w *queued) {
 	w.tried = s.Clock.Now()
 	d := decide(s.cluster, w.info, s.options)
-	if d.node != "" {
-		s.cluster.dismiss(w.info.pod.UID)
-		s.cluster.place(w.info, d.node, true)
-		s.outbox.send(func(ctx context.Context) { s.bind(ctx, w, d.node) })
+	s.metrics.decided(&d, s.options.rules)
+	if d.node == "" {
+		s.refuse(w, &d)
 		return
 	}
+	set, why := s.reserve(w, &d)
+	if why.refuses() {
+		s.refuse(w, &d)
+		return
+	}
+	s.cluster.dismiss(w.info.pod.UID)
+	s.cluster.place(w.info, d.node, true)
+	send := s.outbox.send
+	if set.waits() {
+		send = s.outbox.sendSlow
+	}
+	send(func(ctx context.Context) { s.bind(ctx, w, d.node, set) })
+}
+
+// reserve has every rule set aside what the pod needs on its node. When one says no, d becomes its refusal.
+func (s *Scheduler) reserve(w *queued, d *decision) (reservations, reason) {
+	var set reservations
+	n := s.cluster.nodes[d.node]
+	for i := range s.options.rules {
+		r := &s.options.rules[i]
+		if r.reserve == nil {
+			continue
+		}
+		one, why := r.reserve(s.cluster, w.info, n)
+		if why.refuses() {
+			set.undo(s.cluster)
+			d.node = ""
+			d.tally.add(why, i)
+			d.blockers.add(i)
+			return nil, why
+		}
+		set = append(set, one)
+	}
+	return set, reason{}
+}
+
+// refuse puts a pod that has no node back to wait, and has it said why.
+func (s *Scheduler) refuse(w *queued, d *decision) {
 	s.metrics.attempt(resultUnschedulable, s.Clock.Since(w.tried))
 	if d.total > 0 {
 		s.metrics.preempted(len(d.plan.victims))
 	}
-	s.queue.refuse(w, d.turns|podChanged, s.Clock.Now())
+	s.queue.refuse(w, s.options.rules, d.blockers, s.Clock.Now())
 	switch {
 	case d.plan.node != nil:
 		s.preempt(w.info, d.plan)
@@ -193,9 +233,10 @@ func (s *Scheduler) schedule(w *queued) {
 		s.cluster.dismiss(w.info.pod.UID)
 	}
 	v := verdict{pod: w.info.pod, reason: corev1.PodReasonUnschedulable, message: d.message(), nominated: s.cluster.nominated(w.info.pod.UID)}
+	to := d.plan
 	s.outbox.send(func(ctx context.Context) {
 		s.explain(ctx, v)
-		s.evict(ctx, w.info.pod, d.plan)
+		s.evict(ctx, v.pod, to)
 	})
 }
 
@@ -207,14 +248,7 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 		return
 	}
 	if pod.Spec.NodeName != "" {
-		s.forgetWaiting(pod.UID)
-		known := s.cluster.placed[pod.UID] != nil
-		s.cluster.place(newPodInfo(pod), pod.Spec.NodeName, false)
-		c := podPlaced
-		if known { // it may ask for less, or be on its way out
-			c |= podGone
-		}
-		s.queue.happened(c, now)
+		s.observePlaced(pod, now)
 		return
 	}
 	if at := s.cluster.placed[pod.UID]; at != nil && at.assumed {
@@ -226,10 +260,10 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 	}
 	if len(pod.Spec.SchedulingGates) > 0 {
 		s.forgetWaiting(pod.UID)
-		s.queue.gated[pod.UID] = true
+		s.queue.gate(pod.UID)
 		return
 	}
-	p := newPending(pod)
+	p := s.cluster.pending(pod)
 	s.queue.set(p, now)
 	reserved := s.cluster.nominated(pod.UID)
 	if reserved == "" {
@@ -240,6 +274,27 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 	}
 }
 
+// observePlaced counts a pod on its node.
+func (s *Scheduler) observePlaced(pod *corev1.Pod, now time.Time) {
+	s.forgetWaiting(pod.UID)
+	e := event{what: podPlaced}
+	if at := s.cluster.placed[pod.UID]; at != nil {
+		e.was = at.info
+		if at.assumed && at.node.name == pod.Spec.NodeName {
+			e.pod = at.info.confirmed(pod)
+		}
+	}
+	if e.pod == nil {
+		e.pod = newPodInfo(pod)
+	}
+	if e.was != nil && e.was.asked.exceeds(&e.pod.asked) {
+		e.what |= podGone // as far as room is concerned
+	}
+	s.cluster.place(e.pod, pod.Spec.NodeName, false)
+	e.node = s.cluster.nodes[pod.Spec.NodeName]
+	s.queue.happened(s.cluster, &e, now)
+}
+
 func (s *Scheduler) forgetWaiting(uid types.UID) {
 	s.queue.remove(uid)
 	s.cluster.dismiss(uid)
@@ -247,18 +302,29 @@ func (s *Scheduler) forgetWaiting(uid types.UID) {
 
 func (s *Scheduler) forgetPod(pod *corev1.Pod) {
 	s.forgetWaiting(pod.UID)
-	if s.cluster.remove(pod.UID) {
-		s.queue.happened(podGone, s.Clock.Now())
+	s.unplace(pod.UID)
+}
+
+// unplace uncounts a pod, and wakes whom that helps.
+func (s *Scheduler) unplace(uid types.UID) {
+	at := s.cluster.placed[uid]
+	if at == nil {
+		return
 	}
+	s.cluster.remove(uid)
+	s.queue.happened(s.cluster, &event{what: podGone, node: at.node, pod: at.info}, s.Clock.Now())
 }
 
 func (s *Scheduler) observeNode(n *corev1.Node) {
 	if c := s.cluster.setNode(n); c != 0 {
-		s.queue.happened(c, s.Clock.Now())
+		s.queue.happened(s.cluster, &event{what: c, node: s.cluster.nodes[n.Name]}, s.Clock.Now())
 	}
 }
 
-func (s *Scheduler) forgetNode(n *corev1.Node) { s.cluster.removeNode(n.Name) }
+func (s *Scheduler) forgetNode(n *corev1.Node) {
+	s.cluster.removeNode(n.Name)
+	s.queue.happened(s.cluster, &event{what: nodeGone}, s.Clock.Now())
+}
 
 func (s *Scheduler) observeNamespace(n *corev1.Namespace) {
 	known := labels.Set(n.Labels)
@@ -266,7 +332,7 @@ func (s *Scheduler) observeNamespace(n *corev1.Namespace) {
 		known = labels.Set{}
 	}
 	if s.cluster.affinity.setNamespace(n.Name, known) {
-		s.queue.happened(namespaceLabels, s.Clock.Now())
+		s.queue.happened(s.cluster, &event{what: namespaceLabels}, s.Clock.Now())
 	}
 }
 

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"maps"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -8,14 +10,15 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// workloads are what tells which pods belong together: Services, ReplicaSets and StatefulSets.
+// workloads are what tells which pods belong together: Services, ReplicaSets, StatefulSets and ReplicationControllers.
 type workloads struct {
 	services map[string]map[string]labels.Set // selectors by namespace and name
-	sets     map[types.UID]labels.Selector    // of ReplicaSets and StatefulSets
+	sets     map[types.UID]labels.Selector    // of the others
+	gen      uint64                           // changes with every change; never 0
 }
 
 func newWorkloads() *workloads {
-	return &workloads{services: map[string]map[string]labels.Set{}, sets: map[types.UID]labels.Selector{}}
+	return &workloads{services: map[string]map[string]labels.Set{}, sets: map[types.UID]labels.Selector{}, gen: 1}
 }
 
 func (w *workloads) setService(s *corev1.Service) {
@@ -23,6 +26,10 @@ func (w *workloads) setService(s *corev1.Service) {
 		w.removeService(s)
 		return
 	}
+	if old, ok := w.services[s.Namespace][s.Name]; ok && maps.Equal(old, s.Spec.Selector) {
+		return
+	}
+	w.gen++
 	if w.services[s.Namespace] == nil {
 		w.services[s.Namespace] = map[string]labels.Set{}
 	}
@@ -30,6 +37,7 @@ func (w *workloads) setService(s *corev1.Service) {
 }
 
 func (w *workloads) removeService(s *corev1.Service) {
+	w.gen++
 	delete(w.services[s.Namespace], s.Name)
 	if len(w.services[s.Namespace]) == 0 {
 		delete(w.services, s.Namespace)
@@ -68,6 +76,13 @@ func (c *cluster) softSpread(p *podInfo) []spreadConstraint {
 	if len(p.pod.Spec.TopologySpreadConstraints) > 0 {
 		return p.spread.soft
 	}
+	if p.class.softAt != c.workloads.gen {
+		p.class.soft, p.class.softAt = c.defaultSpread(p), c.workloads.gen
+	}
+	return p.class.soft
+}
+
+func (c *cluster) defaultSpread(p *podInfo) []spreadConstraint {
 	selector := c.workloads.selector(p.pod)
 	if selector.Empty() {
 		return nil
@@ -89,13 +104,34 @@ func (c *cluster) softSpread(p *podInfo) []spreadConstraint {
 func (s *Scheduler) observeService(v *corev1.Service) { s.cluster.workloads.setService(v) }
 func (s *Scheduler) forgetService(v *corev1.Service)  { s.cluster.workloads.removeService(v) }
 
+// setOwner makes known which pods a workload owns.
+func (w *workloads) setOwner(uid types.UID, selector labels.Selector) {
+	if old := w.sets[uid]; old != nil && selectorID(old) == selectorID(selector) {
+		return
+	}
+	w.gen++
+	w.sets[uid] = selector
+}
+
+func (w *workloads) removeOwner(uid types.UID) {
+	w.gen++
+	delete(w.sets, uid)
+}
+
 func (s *Scheduler) observeReplicaSet(r *appsv1.ReplicaSet) {
-	s.cluster.workloads.sets[r.UID] = parseSelector(r.Spec.Selector)
+	s.cluster.workloads.setOwner(r.UID, parseSelector(r.Spec.Selector))
 }
 
 func (s *Scheduler) observeStatefulSet(r *appsv1.StatefulSet) {
-	s.cluster.workloads.sets[r.UID] = parseSelector(r.Spec.Selector)
+	s.cluster.workloads.setOwner(r.UID, parseSelector(r.Spec.Selector))
 }
 
-func (s *Scheduler) forgetReplicaSet(r *appsv1.ReplicaSet)   { delete(s.cluster.workloads.sets, r.UID) }
-func (s *Scheduler) forgetStatefulSet(r *appsv1.StatefulSet) { delete(s.cluster.workloads.sets, r.UID) }
+func (s *Scheduler) observeReplicationController(r *corev1.ReplicationController) {
+	s.cluster.workloads.setOwner(r.UID, labels.SelectorFromSet(r.Spec.Selector))
+}
+
+func (s *Scheduler) forgetReplicaSet(r *appsv1.ReplicaSet)   { s.cluster.workloads.removeOwner(r.UID) }
+func (s *Scheduler) forgetStatefulSet(r *appsv1.StatefulSet) { s.cluster.workloads.removeOwner(r.UID) }
+func (s *Scheduler) forgetReplicationController(r *corev1.ReplicationController) {
+	s.cluster.workloads.removeOwner(r.UID)
+}

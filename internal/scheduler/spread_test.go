@@ -71,12 +71,12 @@ func TestSpreadFilter(t *testing.T) {
 			}
 			c.candidates()
 			var got []string
-			d := decision{refused: map[reason]int{}, rules: map[string]bool{}}
+			d := decision{}
 			for _, n := range filter(c, newPending(testPod("p", tt.pod)), testOptions(), &d) {
 				got = append(got, n.name)
 			}
 			if slices.Sort(got); !slices.Equal(got, tt.want) {
-				t.Errorf("got %v, want %v; %v", got, tt.want, d.refused)
+				t.Errorf("got %v, want %v; %v", got, tt.want, d.tally.summary(d.total))
 			}
 		})
 	}

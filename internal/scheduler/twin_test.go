@@ -248,7 +248,7 @@ func checkAgainstTwin(t *testing.T, c *cluster, p *podInfo, d decision) {
 		return
 	}
 	var got []string
-	again := decision{refused: map[reason]int{}, rules: map[string]bool{}}
+	again := decision{}
 	for _, n := range filter(c, p, testOptions(), &again) {
 		got = append(got, n.name)
 	}
