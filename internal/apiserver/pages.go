@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/http/pprof"
 	"slices"
 	"strings"
 
@@ -51,10 +53,21 @@ func (s *Server) makePages() map[string]page {
 		s.served.Load().openapi.ServeHTTP(rq.w, rq.Request)
 		return nil
 	}
+	maps.Copy(pages, profiles())
 	for path, h := range s.cfg.Pages {
 		pages[path] = asPage(h)
 	}
 	return pages
+}
+
+// profiles are what `go tool pprof` reads; who may is decided as for any path.
+func profiles() map[string]page {
+	return map[string]page{
+		"/debug/pprof/":        asPage(http.HandlerFunc(pprof.Index)),
+		"/debug/pprof/profile": asPage(http.HandlerFunc(pprof.Profile)),
+		"/debug/pprof/trace":   asPage(http.HandlerFunc(pprof.Trace)),
+		"/debug/pprof/symbol":  asPage(http.HandlerFunc(pprof.Symbol)),
+	}
 }
 
 func asPage(h http.Handler) page {

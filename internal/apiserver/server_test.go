@@ -310,7 +310,7 @@ func TestWhoMayPass(t *testing.T) {
 			t.Errorf("%s: %d %s", path, resp.StatusCode, text)
 		}
 	}
-	for _, path := range []string{"/api", "/apis", "/metrics", "/", inNS, "/healthz/etcd", "/openapi/v3"} {
+	for _, path := range []string{"/api", "/apis", "/metrics", "/", inNS, "/healthz/etcd", "/openapi/v3", "/debug/pprof/", "/debug/pprof/heap"} {
 		if resp, text := sendWith(t, nobody, s.Admin.Host, "GET", path, "", ""); resp.StatusCode != 401 || !strings.Contains(text, `"Unauthorized"`) {
 			t.Errorf("%s: %d %s", path, resp.StatusCode, text)
 		}
