@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 
+	"canopus/internal/controllers/attachdetach"
 	"canopus/internal/controllers/bootstraptoken"
 	"canopus/internal/controllers/certificates"
 	"canopus/internal/controllers/clusterroleaggregation"
@@ -93,6 +94,7 @@ func All() []Controller {
 		{"taint-eviction-controller", "node-controller", func(_ Config, p Parts) (Runner, error) { return tainteviction.New(p.Deps) }},
 		{"clusterrole-aggregation-controller", "clusterrole-aggregation-controller", func(_ Config, p Parts) (Runner, error) { return clusterroleaggregation.New(p.Deps) }},
 		{"persistentvolume-controller", "persistent-volume-binder", func(_ Config, p Parts) (Runner, error) { return persistentvolume.New(p.Deps) }},
+		{"attachdetach-controller", "attachdetach-controller", func(_ Config, p Parts) (Runner, error) { return attachdetach.New(p.Deps) }},
 		{"ephemeral_volume", "ephemeral-volume-controller", func(_ Config, p Parts) (Runner, error) { return ephemeralvolume.New(p.Deps) }},
 		{"volume_expand", "expand-controller", func(_ Config, p Parts) (Runner, error) { return volumeexpand.New(p.Deps) }},
 		{"persistentvolumeclaim-protection-controller", "pvc-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewClaims(p.Deps) }},

@@ -364,3 +364,119 @@ func TestEphemeralVolume(t *testing.T) {
 	}
 	c.volumeIs("disk", corev1.VolumeReleased)
 }
+
+// TestAttachDetach plays the driver's attacher and the nodes: a volume goes to the node of its pod, stays while it is mounted,
+// and then to the node of the next.
+func TestAttachDetach(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	c.hollow("node-1")
+	c.node("node-2")
+	driver := &storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: "mounts.example.com"}, Spec: storagev1.CSIDriverSpec{AttachRequired: ptr.To(false)}}
+	if _, err := c.StorageV1().CSIDrivers().Create(t.Context(), driver, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	byDriver := func(name string) func(*corev1.PersistentVolume) {
+		return func(pv *corev1.PersistentVolume) {
+			pv.Spec.PersistentVolumeSource = corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: name, VolumeHandle: "h"}}
+		}
+	}
+	c.newVolume("disk", "1Gi", "", byDriver("disk.example.com"))
+	c.newVolume("share", "9Gi", "", byDriver("mounts.example.com"))
+	c.newClaim("data", "1Gi", ptr.To(""))
+	c.newClaim("files", "5Gi", ptr.To(""))
+	c.claimIs("data", corev1.ClaimBound, "disk")
+	c.claimIs("files", corev1.ClaimBound, "share")
+	c.attachPod("first", "node-1", "data", "files")
+
+	first := c.attachment("node-1")
+	first.Status.Attached = true
+	if _, err := c.StorageV1().VolumeAttachments().UpdateStatus(t.Context(), first, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	const unique = "kubernetes.io/csi/disk.example.com^h"
+	c.attached("node-1", unique)
+	c.hasEvent("default", "first", "SuccessfulAttachVolume", `volume "disk"`)
+	c.nodeUses("node-1", `["`+unique+`"]`)
+
+	c.attachPod("second", "node-2", "data")
+	c.hasEvent("default", "second", "FailedAttachVolume", `Multi-Attach error for volume "disk" Volume is already used by pod(s) first`)
+	if err := c.CoreV1().Pods("default").Delete(t.Context(), "first", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the first pod is gone", func(ctx context.Context) (string, error) {
+		if _, err := c.CoreV1().Pods("default").Get(ctx, "first", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			return "still there", nil
+		}
+		return "", nil
+	})
+	c.attached("node-1", unique) // it is mounted still
+	c.nodeUses("node-1", `null`)
+	c.attached("node-1", "")
+	if c.attachment("node-2").Name == first.Name {
+		t.Error("two nodes share an attachment")
+	}
+	all, err := c.StorageV1().VolumeAttachments().List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(all.Items) != 1 {
+		t.Errorf("%d attachments, want one: %v", len(all.Items), err)
+	}
+}
+
+func (c *cluster) attachPod(name, node string, claims ...string) {
+	c.t.Helper()
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "any"}}}}
+	for _, claim := range claims {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: claim, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim},
+		}})
+	}
+	if _, err := c.CoreV1().Pods("default").Create(c.t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// attachment waits for a node's only attachment.
+func (c *cluster) attachment(node string) *storagev1.VolumeAttachment {
+	c.t.Helper()
+	var found *storagev1.VolumeAttachment
+	c.eventually("a volume is attached to "+node, func(ctx context.Context) (string, error) {
+		all, err := c.StorageV1().VolumeAttachments().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		for i := range all.Items {
+			if all.Items[i].Spec.NodeName == node {
+				found = &all.Items[i]
+				return "", nil
+			}
+		}
+		return fmt.Sprint(len(all.Items), " elsewhere"), nil
+	})
+	return found
+}
+
+func (c *cluster) attached(node, want string) {
+	c.t.Helper()
+	c.eventually("node "+node+" knows what is attached", func(ctx context.Context) (string, error) {
+		n, err := c.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return err.Error(), err
+		}
+		got := ""
+		for _, v := range n.Status.VolumesAttached {
+			got += string(v.Name)
+		}
+		if got != want {
+			return fmt.Sprintf("%q", got), nil
+		}
+		return "", nil
+	})
+}
+
+func (c *cluster) nodeUses(node, volumes string) {
+	c.t.Helper()
+	patch := []byte(`{"status":{"volumesInUse":` + volumes + `}}`)
+	if _, err := c.CoreV1().Nodes().Patch(c.t.Context(), node, types.MergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		c.t.Fatal(err)
+	}
+}
