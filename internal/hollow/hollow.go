@@ -57,7 +57,8 @@ type Nodes struct {
 	Config
 	core, leases rest.Interface
 	nodes        []*node
-	queue        workqueue.TypedDelayingInterface[job]
+	// Nodes and pods wait in queues of their own: a storm of pods must not make a node look dead.
+	upkeep, work workqueue.TypedDelayingInterface[job]
 
 	mu     sync.Mutex
 	counts Counts
@@ -122,21 +123,23 @@ func restClient(base *rest.Config, path string, gv schema.GroupVersion) (rest.In
 
 // Run registers the nodes and keeps them until ctx ends. Their objects stay: a control plane sees them fall silent.
 func (n *Nodes) Run(ctx context.Context) error {
-	n.queue = workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[job]{Clock: n.Clock})
-	defer n.queue.ShutDown()
 	var running sync.WaitGroup
 	defer running.Wait()
-	for i := range n.nodes {
-		n.queue.Add(job{node: i, what: register})
+	for queue, workers := range map[*workqueue.TypedDelayingInterface[job]]int{&n.upkeep: 16, &n.work: n.InFlight} {
+		q := workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[job]{Clock: n.Clock})
+		*queue = q
+		defer q.ShutDown()
+		for range workers {
+			running.Go(func() {
+				for n.next(ctx, q, &running) {
+				}
+			})
+		}
 	}
-	for range n.InFlight {
-		running.Go(func() {
-			for n.next(ctx, &running) {
-			}
-		})
+	for i := range n.nodes {
+		n.upkeep.Add(job{node: i, what: register})
 	}
 	<-ctx.Done()
-	n.queue.ShutDown()
 	return nil
 }
 
@@ -157,12 +160,12 @@ func (n *Nodes) count(change func(*Counts)) {
 const again = time.Second
 
 // next does one job and reports whether there may be another.
-func (n *Nodes) next(ctx context.Context, running *sync.WaitGroup) bool {
-	j, down := n.queue.Get()
+func (n *Nodes) next(ctx context.Context, queue workqueue.TypedDelayingInterface[job], running *sync.WaitGroup) bool {
+	j, down := queue.Get()
 	if down || ctx.Err() != nil {
 		return false
 	}
-	defer n.queue.Done(j)
+	defer queue.Done(j)
 	after, err := n.do(ctx, j, running)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -173,7 +176,7 @@ func (n *Nodes) next(ctx context.Context, running *sync.WaitGroup) bool {
 		after = again
 	}
 	if after > 0 {
-		n.queue.AddAfter(j, after)
+		queue.AddAfter(j, after)
 	}
 	return true
 }
@@ -186,8 +189,8 @@ func (n *Nodes) do(ctx context.Context, j job, running *sync.WaitGroup) (time.Du
 			return 0, err
 		}
 		n.count(func(c *Counts) { c.Registered++ })
-		n.queue.Add(job{node: j.node, what: renew})
-		n.queue.AddAfter(job{node: j.node, what: heartbeat}, spread(node.index, statusPeriod))
+		n.upkeep.Add(job{node: j.node, what: renew})
+		n.upkeep.AddAfter(job{node: j.node, what: heartbeat}, spread(node.index, statusPeriod))
 		running.Go(func() { n.watch(ctx, j.node) })
 		return 0, nil
 	case heartbeat:

@@ -92,7 +92,7 @@ func (n *Nodes) observe(index int, object *corev1.Pod) {
 		p.deleted = now.Add(wait)
 	}
 	if to, wait := n.step(p, now); to != p.stage || wait > 0 {
-		n.queue.AddAfter(job{index, advance, p.uid}, wait)
+		n.work.AddAfter(job{index, advance, p.uid}, wait)
 	}
 }
 
