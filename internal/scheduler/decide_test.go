@@ -273,25 +273,3 @@ func checkSpreadCounts(t *testing.T, c *cluster) {
 		}
 	}
 }
-
-func BenchmarkDecide(b *testing.B) {
-	for _, nodes := range []int{1000, 5000} {
-		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
-			c := newCluster()
-			for i := range nodes {
-				c.setNode(testNode(fmt.Sprintf("n%05d", i), func(n *corev1.Node) { n.Labels["zone"] = strconv.Itoa(i % 3) }))
-			}
-			o := options{rules: defaultRules(), rand: rand.New(rand.NewPCG(1, 2))}
-			for i := 0; b.Loop(); i++ {
-				p := newPending(testPod(fmt.Sprintf("p%d", i%(nodes*5)), func(p *corev1.Pod) {
-					cpu("100m")(p)
-					p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 50, TopologyKey: "zone", WhenUnsatisfiable: corev1.DoNotSchedule,
-						LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}}
-				}))
-				if d := decide(c, p, o); d.node != "" {
-					c.place(p, d.node, true)
-				}
-			}
-		})
-	}
-}
