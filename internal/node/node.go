@@ -249,7 +249,11 @@ func (n *Node) assemble(runtimeName string, informer cache.SharedIndexInformer, 
 			Node: cfg.NodeName, LocalVolumes: cfg.LocalVolumes, Allocatable: n.machine.Allocatable,
 		},
 		Puller: images.NewPuller(n.client, cfg.Clock, cfg.Pulls), Hooks: &hooks.Runner{Client: n.client, Clock: cfg.Clock},
-		ContainerLogs: cfg.ContainerLogs, Memory: memory.Value(), Recorder: n.record, Clock: cfg.Clock, Log: cfg.Log,
+		ContainerLogs: cfg.ContainerLogs, Memory: memory.Value(), NodeName: cfg.NodeName, Allocatable: n.machine.Allocatable,
+		Node: func(ctx context.Context) (*corev1.Node, error) {
+			return cfg.Client.CoreV1().Nodes().Get(ctx, cfg.NodeName, metav1.GetOptions{})
+		},
+		Recorder: n.record, Clock: cfg.Clock, Log: cfg.Log,
 	})
 	if err != nil || cfg.NoServer {
 		return p, err

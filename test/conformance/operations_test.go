@@ -49,11 +49,6 @@ func object(t testing.TB, o runtime.Object) *unstructured.Unstructured {
 	return u
 }
 
-func (e *endpoint) create(t testing.TB, o runtime.Object) *unstructured.Unstructured {
-	t.Helper()
-	return must(e.Create(t.Context(), object(t, o), metav1.CreateOptions{}))(t)
-}
-
 func (e *endpoint) get(t testing.TB, name string, subresources ...string) *unstructured.Unstructured {
 	t.Helper()
 	return must(e.Get(t.Context(), name, metav1.GetOptions{}, subresources...))(t)

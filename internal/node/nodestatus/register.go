@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -242,7 +243,8 @@ func isReady(cs []corev1.NodeCondition) bool {
 // status returns the node's status; conditions of others stay.
 func (r *Reporter) status(node *corev1.Node, h Health, images []corev1.ContainerImage) corev1.NodeStatus {
 	out := *node.Status.DeepCopy()
-	out.Capacity, out.Allocatable = r.cfg.Machine.Capacity.DeepCopy(), r.cfg.Machine.Allocatable.DeepCopy()
+	out.Capacity = overlay(node.Status.Capacity, r.cfg.Machine.Capacity)
+	out.Allocatable = overlay(node.Status.Allocatable, r.cfg.Machine.Allocatable)
 	out.Addresses = nil
 	for _, ip := range r.cfg.IPs {
 		if net.ParseIP(ip) != nil {
@@ -272,6 +274,18 @@ func (r *Reporter) status(node *corev1.Node, h Health, images []corev1.Container
 		}
 	}
 	out.Conditions = kept
+	return out
+}
+
+// overlay is what the machine has, and what others have added to the Node: device vendors and administrators give nodes
+// resources by patching its status. Huge pages are only the machine's.
+func overlay(there, machine corev1.ResourceList) corev1.ResourceList {
+	out := machine.DeepCopy()
+	for name, q := range there {
+		if _, ours := machine[name]; !ours && !strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
+			out[name] = q.DeepCopy()
+		}
+	}
 	return out
 }
 

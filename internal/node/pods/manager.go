@@ -50,6 +50,9 @@ type Config struct {
 	Paths         crispec.Paths
 	ContainerLogs string // directory of symlinks to container logs
 	Memory        int64  // of the node
+	NodeName      string
+	Node          func(context.Context) (*corev1.Node, error) // as the API has it now
+	Allocatable   corev1.ResourceList                         // what all pods together may request
 	Recorder      record.EventRecorder
 	Clock         clock.Clock
 	Log           *slog.Logger
@@ -66,13 +69,16 @@ type Manager struct {
 	pods    map[types.UID]*corev1.Pod
 	gone    map[types.UID]bool // no longer in the API
 	workers map[types.UID]*worker
+	// admitted are the pods that the node has taken in, until they are gone.
+	admitted map[types.UID]bool
 }
 
 // NewManager checks the configuration and starts nothing.
 func NewManager(cfg Config) (*Manager, error) {
 	if cfg.Client == nil || cfg.Pods == nil || cfg.Services == nil || cfg.Runtime == nil || cfg.Cache == nil || cfg.Cgroups == nil ||
 		cfg.DNS == nil || cfg.Recorder == nil || cfg.Clock == nil || cfg.Log == nil || cfg.Bells == nil || cfg.Objects == nil ||
-		cfg.Volumes == nil || cfg.Probes == nil || cfg.Puller == nil || cfg.Marks == nil || cfg.Hooks == nil {
+		cfg.Volumes == nil || cfg.Probes == nil || cfg.Puller == nil || cfg.Marks == nil || cfg.Hooks == nil ||
+		cfg.NodeName == "" || cfg.Node == nil || cfg.Allocatable == nil {
 		return nil, fmt.Errorf("pods: every field of the configuration is required")
 	}
 	if cfg.Sandboxes <= 0 {
@@ -80,7 +86,7 @@ func NewManager(cfg Config) (*Manager, error) {
 	}
 	return &Manager{
 		cfg: cfg, sandboxes: make(chan struct{}, cfg.Sandboxes),
-		pods: map[types.UID]*corev1.Pod{}, gone: map[types.UID]bool{}, workers: map[types.UID]*worker{},
+		pods: map[types.UID]*corev1.Pod{}, gone: map[types.UID]bool{}, workers: map[types.UID]*worker{}, admitted: map[types.UID]bool{},
 	}, nil
 }
 
@@ -154,12 +160,15 @@ func (m *Manager) pod(uid types.UID) (*corev1.Pod, bool) {
 	return m.pods[uid], m.gone[uid]
 }
 
-// adopt gives a worker to every pod of the API and of the runtime.
+// adopt gives a worker to every pod of the API and of the runtime. Those that ran here before are taken in before any that
+// is new.
 func (m *Manager) adopt(ctx context.Context) {
 	m.mu.Lock()
 	uids := make([]types.UID, 0, len(m.pods))
-	for uid := range m.pods {
+	for uid, pod := range m.pods {
 		uids = append(uids, uid)
+		rt := m.cfg.Cache.Get(uid)
+		m.admitted[uid] = pod.Status.Phase == corev1.PodRunning || len(rt.Sandboxes) > 0 || len(rt.Containers) > 0
 	}
 	m.mu.Unlock()
 	for _, p := range m.cfg.Cache.All() {
@@ -185,6 +194,7 @@ func (m *Manager) consider(ctx context.Context, uid types.UID) {
 		m.pods[uid], m.gone[uid] = orphan(rt), true
 	}
 	w := newWorker(m, uid)
+	w.admitted = m.admitted[uid]
 	m.workers[uid] = w
 	m.wg.Add(1)
 	go func() {
@@ -201,6 +211,7 @@ func (m *Manager) forget(ctx context.Context, w *worker) {
 	if m.gone[w.uid] {
 		delete(m.pods, w.uid)
 		delete(m.gone, w.uid)
+		delete(m.admitted, w.uid)
 	}
 	m.mu.Unlock()
 	m.cfg.Bells.Forget(w.uid)

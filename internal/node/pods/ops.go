@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"canopus/internal/node/cri"
@@ -58,11 +59,27 @@ func (w *worker) runSandbox(ctx context.Context, attempt int) error {
 	if err := os.MkdirAll(cfg.GetLogDirectory(), 0o755); err != nil {
 		return fmt.Errorf("pod log directory: %w", err)
 	}
-	if _, err = w.m.cfg.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg}); err != nil {
+	handler, err := w.runtimeHandler(ctx, pod)
+	if err != nil {
+		return err
+	}
+	if _, err = w.m.cfg.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg, RuntimeHandler: handler}); err != nil {
 		return err
 	}
 	_, err = w.m.cfg.Cache.Refresh(ctx, w.uid)
 	return err
+}
+
+// runtimeHandler is what the runtime calls the pod's runtime class; "" is its default.
+func (w *worker) runtimeHandler(ctx context.Context, pod *corev1.Pod) (string, error) {
+	if pod.Spec.RuntimeClassName == nil || *pod.Spec.RuntimeClassName == "" {
+		return "", nil
+	}
+	class, err := w.m.cfg.Client.NodeV1().RuntimeClasses().Get(ctx, *pod.Spec.RuntimeClassName, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("look up the runtime handler of class %q: %w", *pod.Spec.RuntimeClassName, err)
+	}
+	return class.Handler, nil
 }
 
 // sandboxConfig returns the configuration of the pod's sandbox and makes the pod's cgroup.

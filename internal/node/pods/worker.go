@@ -38,6 +38,7 @@ type worker struct {
 	// ----
 	pod      *corev1.Pod // with the newest status known
 	gone     bool        // no longer in the API
+	admitted bool        // the node has decided whether it takes the pod
 	patched  *corev1.Pod // the API's answer to the last status write
 	busy     map[string]context.CancelFunc
 	killing  map[string]time.Time // container ID to the deadline given to the runtime
@@ -154,6 +155,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 		return time.Time{}
 	}
 	now := w.m.cfg.Clock.Now()
+	if !w.admit(ctx) {
+		return now.Add(retryFirst)
+	}
 	w.decideEnding(now)
 	f := w.facts(now)
 	w.followProbes(&f)
