@@ -67,6 +67,7 @@ type controlPlane struct {
 	rules    chan struct{} // closed once the authorizers have read their rules
 	checks   auth.Union
 	tokens   *token.Authority
+	legacy   *token.Legacy
 	meter    *usage.Meter
 	server   *apiserver.Server
 	boot     *bootstrap.Bootstrap
@@ -203,7 +204,13 @@ func (c *controlPlane) makeAuth() error {
 	if err != nil {
 		return err
 	}
-	c.tokens, err = token.New(token.Config{Issuer: "https://kubernetes.default.svc." + c.cfg.clusterDomain, Keys: keys, Objects: objects, Clock: c.clock})
+	c.legacy, err = token.NewLegacy(token.LegacyConfig{
+		Keys: keys, Client: c.own.Client, Objects: objects, Audiences: []string{c.issuer()}, Clock: c.clock, Log: c.log,
+	})
+	if err != nil {
+		return err
+	}
+	c.tokens, err = token.New(token.Config{Issuer: c.issuer(), Keys: keys, Objects: objects, Clock: c.clock})
 	return err
 }
 
@@ -224,13 +231,18 @@ type roundTripper func(*http.Request) (*http.Response, error)
 // RoundTrip implements http.RoundTripper.
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// issuer is that of ServiceAccount tokens, and their audience.
+func (c *controlPlane) issuer() string {
+	return "https://kubernetes.default.svc." + c.cfg.clusterDomain
+}
+
 func (c *controlPlane) makeServer() error {
 	joining, err := bootstraptoken.New(c.own.Client, c.clock)
 	if err != nil {
 		return err
 	}
 	authenticator, err := authn.New(authn.Config{
-		ClientCAs: c.cluster.Roots, Tokens: []authn.TokenAuthenticator{c.tokens, joining}, Audiences: c.tokens.Audiences(), Clock: c.clock,
+		ClientCAs: c.cluster.Roots, Tokens: []authn.TokenAuthenticator{c.tokens, c.legacy, joining}, Audiences: c.tokens.Audiences(), Clock: c.clock,
 	})
 	if err != nil {
 		return err

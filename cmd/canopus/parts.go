@@ -14,10 +14,10 @@ import (
 	"strconv"
 	"time"
 
+	"canopus/internal/auth/token"
 	"canopus/internal/client"
 	"canopus/internal/cluster"
 	"canopus/internal/controllers"
-	"canopus/internal/controllers/certificates"
 	"canopus/internal/leader"
 	"canopus/internal/run"
 	"canopus/internal/scheduler"
@@ -94,10 +94,10 @@ type controllerKeys struct{ certFile, keyFile, accountFile string }
 func (k controllerKeys) read(cfg *config) (clusterSecrets, error) {
 	var s clusterSecrets
 	layout := cluster.Layout{Data: cfg.dataDir, Config: filepath.Dir(cfg.kubeconfig)}
-	if k.certFile == "" && k.keyFile == "" && readable(layout.Key("ca")) {
+	if k.certFile == "" && k.keyFile == "" && canOpen(layout.Key("ca")) {
 		k.certFile, k.keyFile = layout.Certificate("ca"), layout.Key("ca")
 	}
-	if k.accountFile == "" && readable(layout.ServiceAccountKey()) {
+	if k.accountFile == "" && canOpen(layout.ServiceAccountKey()) {
 		k.accountFile = layout.ServiceAccountKey()
 	}
 	var err error
@@ -114,7 +114,7 @@ func (k controllerKeys) read(cfg *config) (clusterSecrets, error) {
 	return s, nil
 }
 
-func readable(path string) bool {
+func canOpen(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
 		return false
@@ -216,8 +216,13 @@ func newControllers(cfg *config, access *client.Access, keys clusterSecrets, acc
 		},
 		Informers: access.Informers, Reader: access.Client, Clock: clock.RealClock{}, Log: log, RootCA: keys.roots, ClusterCIDRs: []netip.Prefix{pods},
 	}
+	if keys.accountKey != nil {
+		if c.AccountKeys, err = token.NewKeys(keys.accountKey); err != nil {
+			return nil, err
+		}
+	}
 	if keys.authorityKey != nil {
-		c.Authority = &certificates.Authority{Certificate: keys.authority, Key: keys.authorityKey, Life: certificateLife}
+		c.Authority = &controllers.Authority{Certificate: keys.authority, Key: keys.authorityKey, Life: certificateLife}
 	}
 	if cfg.leaderElect {
 		if c.Election, err = newElection(access.Client, controllerLease, log); err != nil {

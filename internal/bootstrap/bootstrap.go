@@ -105,7 +105,8 @@ func (b *Bootstrap) write(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		b.services, b.priorityClasses, b.storageClass, b.serviceCIDR, b.extensionConfig, b.clusterRoles, b.clusterRoleBindings, b.roles, b.roleBindings,
+		b.services, b.priorityClasses, b.storageClass, b.serviceCIDR, b.extensionConfig, b.clusterInfo, b.tokenTracking,
+		b.clusterRoles, b.clusterRoleBindings, b.roles, b.roleBindings,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}

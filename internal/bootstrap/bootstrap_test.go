@@ -34,6 +34,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 )
 
@@ -194,6 +195,18 @@ func TestBootstrap(t *testing.T) {
 	must(t, err)
 	if cm.Data["client-ca-file"] != "the CA" || cm.Data["requestheader-username-headers"] != `["X-Remote-User"]` || len(cm.Data) != 7 {
 		t.Errorf("got %v", cm.Data)
+	}
+	info, err := c.Client.CoreV1().ConfigMaps("kube-public").Get(ctx, "cluster-info", metav1.GetOptions{})
+	must(t, err)
+	joining, err := clientcmd.Load([]byte(info.Data["kubeconfig"]))
+	must(t, err)
+	if entry := joining.Clusters[""]; entry == nil || string(entry.CertificateAuthorityData) != "the CA" || len(joining.AuthInfos) > 0 {
+		t.Errorf("got %s", info.Data["kubeconfig"])
+	}
+	tracking, err := c.Client.CoreV1().ConfigMaps("kube-system").Get(ctx, "kube-apiserver-legacy-service-account-token-tracking", metav1.GetOptions{})
+	must(t, err)
+	if since, err := time.Parse(time.DateOnly, tracking.Data["since"]); err != nil || time.Since(since) > 48*time.Hour {
+		t.Errorf("got %v", tracking.Data)
 	}
 	roles, err := c.Client.RbacV1().ClusterRoles().List(ctx, metav1.ListOptions{})
 	must(t, err)

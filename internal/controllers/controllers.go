@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 
+	"canopus/internal/auth/token"
 	"canopus/internal/controllers/attachdetach"
 	"canopus/internal/controllers/bootstraptoken"
 	"canopus/internal/controllers/certificates"
@@ -41,6 +42,7 @@ import (
 	"canopus/internal/controllers/resourcequota"
 	"canopus/internal/controllers/rootca"
 	"canopus/internal/controllers/serviceaccount"
+	"canopus/internal/controllers/serviceaccounttoken"
 	"canopus/internal/controllers/statefulset"
 	"canopus/internal/controllers/storageprotection"
 	"canopus/internal/controllers/tainteviction"
@@ -60,6 +62,9 @@ type Controller struct {
 	Identity string
 	New      func(Config, Parts) (Runner, error)
 }
+
+// Authority is what certificates are issued with.
+type Authority = certificates.Authority
 
 // Parts is what one controller gets.
 type Parts struct {
@@ -102,6 +107,10 @@ func All() []Controller {
 		{"volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewClasses(p.Deps) }},
 		{"local-volume-controller", "local-volume-controller", func(_ Config, p Parts) (Runner, error) { return localvolume.New(p.Deps) }},
 		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
+		{"serviceaccount-token-controller", "service-account-controller", newTokenSecrets},
+		{"legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", func(c Config, p Parts) (Runner, error) {
+			return serviceaccounttoken.NewCleaner(serviceaccounttoken.CleanerConfig{Deps: p.Deps, Reader: c.Reader, Period: c.UnusedTokens})
+		}},
 		{"bootstrap-signer-controller", "bootstrap-signer", func(c Config, p Parts) (Runner, error) {
 			return bootstraptoken.NewSigner(bootstraptoken.Config{Deps: p.Deps, Reader: c.Reader})
 		}},
@@ -112,6 +121,13 @@ func All() []Controller {
 		{"certificatesigningrequest-approving-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewApprover(p.Deps) }},
 		{"certificatesigningrequest-cleaner-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewCleaner(p.Deps) }},
 	}
+}
+
+func newTokenSecrets(c Config, p Parts) (Runner, error) {
+	if c.AccountKeys == nil {
+		return idle{p.Log, "secrets of service accounts get no tokens: this process has no key for them (--service-account-private-key-file)"}, nil
+	}
+	return serviceaccounttoken.New(serviceaccounttoken.Config{Deps: p.Deps, Reader: c.Reader, Keys: c.AccountKeys, RootCA: c.RootCA})
 }
 
 func newCertificateSigner(c Config, p Parts) (Runner, error) {
@@ -171,6 +187,8 @@ type Config struct {
 
 	RootCA           []byte                  // PEM, published to every namespace
 	Authority        *certificates.Authority // signs certificate requests; nil: somebody else does
+	AccountKeys      *token.Keys             // makes tokens in Secrets; nil: somebody else does
+	UnusedTokens     time.Duration           // how long a token in a Secret may lie unused; 1 year unless set
 	ClusterCIDRs     []netip.Prefix
 	NodeMaskIPv4     int           // 24 unless set
 	NodeMaskIPv6     int           // 64 unless set
@@ -195,6 +213,7 @@ func (c *Config) complete() error {
 	orDefault(&c.NodeGrace, 50*time.Second)
 	orDefault(&c.NodeStartupGrace, time.Minute)
 	orDefault(&c.TerminatedPods, 12500)
+	orDefault(&c.UnusedTokens, 365*24*time.Hour)
 	c.TerminatedPods = max(c.TerminatedPods, 0)
 	return nil
 }
