@@ -33,6 +33,8 @@ func together() []story {
 		{"access", access},
 		{"bad-input", badInput},
 		{"installed-kubectl", installedKubectl},
+		{"stateful", stateful},
+		{"volumes", volumes},
 	}
 }
 
@@ -43,5 +45,6 @@ func alone() []story {
 		{"kill-under-load", killUnderLoad},
 		{"kill-during-rollout", killDuringRollout},
 		{"names-after-kill", namesAfterKill},
+		{"volumes-after-kill", volumesAfterKill},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,7 +25,8 @@ const (
 )
 
 // mounts returns what is mounted into a container.
-func (w *worker) mounts(pod *corev1.Pod, c *corev1.Container, vars []corev1.EnvVar, attempt int) ([]*runtimeapi.Mount, error) {
+func (w *worker) mounts(pod *corev1.Pod, s Start, vars []corev1.EnvVar, images map[string]*runtimeapi.ImageSpec) ([]*runtimeapi.Mount, error) {
+	c := s.Container
 	if len(c.VolumeDevices) > 0 {
 		return nil, fmt.Errorf("block volumes (volumeDevices) are not provided by this node")
 	}
@@ -34,6 +36,9 @@ func (w *worker) mounts(pod *corev1.Pod, c *corev1.Container, vars []corev1.EnvV
 		m, err := w.volumeMount(pod, c, i, vars)
 		if err != nil {
 			return nil, err
+		}
+		if image := images[c.VolumeMounts[i].Name]; image != nil {
+			m.Image = image
 		}
 		out = append(out, m)
 		ownHosts = ownHosts || m.GetContainerPath() == etcHosts
@@ -46,7 +51,7 @@ func (w *worker) mounts(pod *corev1.Pod, c *corev1.Container, vars []corev1.EnvV
 		out = append(out, &runtimeapi.Mount{ContainerPath: etcHosts, HostPath: file})
 	}
 	if c.TerminationMessagePath != "" {
-		file, err := w.messageFile(pod, c, attempt)
+		file, err := w.messageFile(pod, c, s.Attempt)
 		if err != nil {
 			return nil, err
 		}
@@ -62,24 +67,15 @@ func (w *worker) volumeMount(pod *corev1.Pod, c *corev1.Container, index int, va
 	if !ok {
 		return nil, fmt.Errorf("volume %q is not available", vm.Name)
 	}
-	sub := vm.SubPath
-	if vm.SubPathExpr != "" {
-		missing := ""
-		sub = env.Expand(vm.SubPathExpr, func(name string) (string, bool) {
-			for _, v := range vars {
-				if v.Name == name {
-					return v.Value, true
-				}
-			}
-			missing = name
-			return "", false
-		})
-		if missing != "" {
-			return nil, fmt.Errorf("subPathExpr %q refers to %s, which is not in the container's environment", vm.SubPathExpr, missing)
-		}
+	sub, err := subPath(vm, vars)
+	if err != nil {
+		return nil, err
 	}
-	if sub != "" {
-		var err error
+	image := false
+	if v := volumeNamed(pod, vm.Name); v != nil {
+		image = v.Image != nil
+	}
+	if sub != "" && !image {
 		s := volume.SubPath{Root: w.m.cfg.Volumes.Root, UID: pod.UID, Volume: vm.Name, Container: c.Name, Index: index}
 		if dir, err = s.Bind(w.m.cfg.Volumes.Mounter, dir, sub); err != nil {
 			return nil, err
@@ -90,6 +86,10 @@ func (w *worker) volumeMount(pod *corev1.Pod, c *corev1.Container, index int, va
 		target = filepath.Join("/", target)
 	}
 	out := &runtimeapi.Mount{ContainerPath: target, HostPath: dir, Readonly: vm.ReadOnly || volumeReadOnly(pod, vm.Name)}
+	if image {
+		// The runtime finds the path in the image.
+		out.Readonly, out.ImageSubPath = true, sub
+	}
 	if vm.MountPropagation != nil {
 		switch *vm.MountPropagation {
 		case corev1.MountPropagationHostToContainer:
@@ -104,17 +104,35 @@ func (w *worker) volumeMount(pod *corev1.Pod, c *corev1.Container, index int, va
 	return out, nil
 }
 
+// subPath returns the path inside the volume, with the container's variables in it.
+func subPath(vm *corev1.VolumeMount, vars []corev1.EnvVar) (string, error) {
+	if vm.SubPathExpr == "" {
+		return vm.SubPath, nil
+	}
+	missing := ""
+	sub := env.Expand(vm.SubPathExpr, func(name string) (string, bool) {
+		for _, v := range vars {
+			if v.Name == name {
+				return v.Value, true
+			}
+		}
+		missing = name
+		return "", false
+	})
+	if missing != "" {
+		return "", fmt.Errorf("subPathExpr %q refers to %s, which is not in the container's environment", vm.SubPathExpr, missing)
+	}
+	if filepath.IsAbs(sub) || slices.Contains(strings.Split(sub, "/"), "..") {
+		return "", fmt.Errorf("subPathExpr %q is %q here: it must be relative and must not contain '..'", vm.SubPathExpr, sub)
+	}
+	return sub, nil
+}
+
 // volumeReadOnly says whether no container may write to a volume: those the agent writes, and claims that say so.
 func volumeReadOnly(pod *corev1.Pod, name string) bool {
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if v.Name != name {
-			continue
-		}
-		return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil ||
-			v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly
-	}
-	return false
+	v := volumeNamed(pod, name)
+	return v != nil && (v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil ||
+		v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly)
 }
 
 // writeHosts writes the pod's hosts file.

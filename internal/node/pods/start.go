@@ -112,7 +112,11 @@ func (w *worker) startOne(ctx context.Context, s Start) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := w.containerConfig(ctx, pod, s, img)
+	of, err := w.imageVolumes(ctx, pod, s.Container, sandboxCfg)
+	if err != nil {
+		return err
+	}
+	cfg, err := w.containerConfig(ctx, pod, s, contents{image: img, volumes: of})
 	if err != nil {
 		return &startError{reasonConfigError, err}
 	}
@@ -214,8 +218,44 @@ func (w *worker) pullSecrets(ctx context.Context, pod *corev1.Pod) []*corev1.Sec
 	return out
 }
 
+// contents is the images that a container needs: its own and those of its volumes, by their names.
+type contents struct {
+	image   images.Image
+	volumes map[string]*runtimeapi.ImageSpec
+}
+
+// imageVolumes gets the images that the container mounts.
+func (w *worker) imageVolumes(ctx context.Context, pod *corev1.Pod, c *corev1.Container, sandbox *runtimeapi.PodSandboxConfig) (map[string]*runtimeapi.ImageSpec, error) {
+	out := map[string]*runtimeapi.ImageSpec{}
+	for i := range c.VolumeMounts {
+		v := volumeNamed(pod, c.VolumeMounts[i].Name)
+		if v == nil || v.Image == nil || out[v.Name] != nil {
+			continue
+		}
+		img, err := w.m.cfg.Puller.Ensure(ctx, images.Request{
+			Pod: pod, Container: &corev1.Container{Image: v.Image.Reference, ImagePullPolicy: v.Image.PullPolicy},
+			Secrets: w.pullSecrets(ctx, pod), Sandbox: sandbox,
+			Event: func(kind, reason, msg string) { w.m.event(pod, c.Name, kind, reason, msg) },
+		})
+		if err != nil {
+			return nil, err
+		}
+		out[v.Name] = &runtimeapi.ImageSpec{Image: img.Ref, UserSpecifiedImage: v.Image.Reference}
+	}
+	return out, nil
+}
+
+func volumeNamed(pod *corev1.Pod, name string) *corev1.Volume {
+	for i := range pod.Spec.Volumes {
+		if pod.Spec.Volumes[i].Name == name {
+			return &pod.Spec.Volumes[i]
+		}
+	}
+	return nil
+}
+
 // containerConfig evaluates everything that the container's spec refers to.
-func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, s Start, img images.Image) (*runtimeapi.ContainerConfig, error) {
+func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, s Start, img contents) (*runtimeapi.ContainerConfig, error) {
 	services, err := w.m.cfg.Services.List(labels.Everything())
 	if err != nil {
 		return nil, fmt.Errorf("services: %w", err)
@@ -229,12 +269,12 @@ func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, s Start, 
 		w.m.event(pod, s.Container.Name, corev1.EventTypeWarning, "InvalidEnvironmentVariableNames",
 			fmt.Sprintf("Keys %q were skipped since they are considered invalid environment variable names.", res.Skipped))
 	}
-	mounts, err := w.mounts(pod, s.Container, res.Vars, s.Attempt)
+	mounts, err := w.mounts(pod, s, res.Vars, img.volumes)
 	if err != nil {
 		return nil, err
 	}
 	return crispec.Container(crispec.ContainerInput{
-		Pod: pod, Container: s.Container, Attempt: s.Attempt, ImageRef: img.Ref, ImageUser: img.User, Env: res.Vars, Mounts: mounts,
+		Pod: pod, Container: s.Container, Attempt: s.Attempt, ImageRef: img.image.Ref, ImageUser: img.image.User, Env: res.Vars, Mounts: mounts,
 		TargetID: s.Target, Version: w.m.cfg.Cgroups.Version(), Memory: w.m.cfg.Memory, Paths: w.m.cfg.Paths,
 	})
 }

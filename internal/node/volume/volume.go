@@ -79,11 +79,20 @@ func New(s Source) (Volume, error) {
 		return newWritten(s, "kubernetes.io~projected", projectedFiles), nil
 	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
 		return &claim{Source: s}, nil
+	case v.Image != nil:
+		return image{}, nil
 	case v.VolumeSource == (corev1.VolumeSource{}):
 		return &emptyDir{s}, nil
 	}
 	return nil, fmt.Errorf("volume %q has a type that this node does not provide: %s", v.Name, typeName(v))
 }
+
+// image is the content of an image: the runtime mounts it, and its pod's containers get it when they start.
+type image struct{}
+
+func (image) SetUp(context.Context) (string, error) { return "", nil }
+func (image) Refresh() time.Time                    { return time.Time{} }
+func (image) TearDown() error                       { return nil }
 
 // typeName names the type of a volume this node cannot provide.
 func typeName(v *corev1.Volume) string {
@@ -92,8 +101,6 @@ func typeName(v *corev1.Volume) string {
 		return "CSI volumes are not supported yet (driver " + v.CSI.Driver + ")"
 	case v.NFS != nil:
 		return "nfs"
-	case v.Image != nil:
-		return "image"
 	case v.ISCSI != nil:
 		return "iscsi"
 	case v.FC != nil:
