@@ -36,6 +36,7 @@ import (
 	"canopus/internal/controllers/nodeipam"
 	"canopus/internal/controllers/nodelifecycle"
 	"canopus/internal/controllers/persistentvolume"
+	"canopus/internal/controllers/podautoscaler"
 	"canopus/internal/controllers/podgc"
 	"canopus/internal/controllers/reconcile"
 	"canopus/internal/controllers/replicaset"
@@ -86,6 +87,7 @@ func All() []Controller {
 		{"cronjob-controller", "cronjob-controller", func(_ Config, p Parts) (Runner, error) { return cronjob.New(p.Deps) }},
 		{"ttl-after-finished-controller", "ttl-after-finished-controller", func(_ Config, p Parts) (Runner, error) { return ttlafterfinished.New(p.Deps) }},
 		{"disruption-controller", "disruption-controller", func(_ Config, p Parts) (Runner, error) { return disruption.New(p.Deps) }},
+		{"horizontal-pod-autoscaler", "horizontal-pod-autoscaler", newPodAutoscaler},
 		{"endpoint-controller", "endpoint-controller", func(_ Config, p Parts) (Runner, error) { return endpoints.New(p.Deps) }},
 		{"endpoint-slice-controller", "endpointslice-controller", func(_ Config, p Parts) (Runner, error) { return endpointslice.New(p.Deps) }},
 		{"endpoint-slice-mirroring-controller", "endpointslicemirroring-controller", func(_ Config, p Parts) (Runner, error) { return endpointslicemirroring.New(p.Deps) }},
@@ -169,6 +171,10 @@ func newNodeIPAM(c Config, p Parts) (Runner, error) {
 	return nodeipam.New(nodeipam.Config{Deps: p.Deps, Ranges: ranges})
 }
 
+func newPodAutoscaler(c Config, p Parts) (Runner, error) {
+	return podautoscaler.New(podautoscaler.Config{Deps: p.Deps, Period: c.AutoscalerPeriod})
+}
+
 func newPodGC(c Config, p Parts) (Runner, error) {
 	return podgc.New(podgc.Config{Deps: p.Deps, Threshold: c.TerminatedPods})
 }
@@ -194,6 +200,7 @@ type Config struct {
 	NodeMaskIPv6     int           // 64 unless set
 	NodeGrace        time.Duration // 50 s unless set
 	NodeStartupGrace time.Duration // 1 min unless set
+	AutoscalerPeriod time.Duration // between two looks at a HorizontalPodAutoscaler; 15 s unless set
 	TerminatedPods   int           // finished pods kept before the oldest go; 12,500 unless set, -1: all
 	// Election makes several processes agree on the one that works; nil: this one works.
 	Election *leader.Election
