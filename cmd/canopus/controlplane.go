@@ -195,7 +195,7 @@ func (c *controlPlane) makeAuth() error {
 		return err
 	}
 	c.rules = make(chan struct{})
-	c.checks = auth.Union{auth.Masters{}, auth.Gate{Open: c.rules, Authorizer: auth.Union{c.nodes, c.rbac}}}
+	c.checks = auth.Union{auth.Masters{}, auth.Gate{Open: c.rules, Authorizer: auth.Union{c.nodes, c.rbac}, Patience: rulesPatience, Clock: c.clock}}
 	keys, err := token.NewKeys(c.cluster.ServiceAccountKey())
 	if err != nil {
 		return err
@@ -230,6 +230,9 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 // RoundTrip implements http.RoundTripper.
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// rulesPatience is how long requests wait for the rules of authorization to be read.
+const rulesPatience = 15 * time.Second
 
 // issuer is that of ServiceAccount tokens, and their audience.
 func (c *controlPlane) issuer() string {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"canopus/internal/auth"
+	"canopus/internal/verdict"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -184,6 +185,9 @@ func (rq *request) attributes() *auth.Attributes {
 		Group: rt.group, Version: rt.version, Resource: rt.plural, Subresource: rt.subresource,
 		Namespace: rt.namespace, Name: rt.name, Path: rq.URL.Path,
 	}
+	if !rt.resource && rq.URL.Path == verdict.Path {
+		return rq.verdictAttributes()
+	}
 	if rq.query == nil || rt.verb != "list" && rt.verb != "watch" && rt.verb != "deletecollection" {
 		return a
 	}
@@ -200,6 +204,18 @@ func (rq *request) attributes() *auth.Attributes {
 	return a
 }
 
+// verdictAttributes: who may read a pod may read why it has its node or none, and who may write the status of any pod may say so.
+func (rq *request) verdictAttributes() *auth.Attributes {
+	a := &auth.Attributes{User: rq.user, IsResource: true, Version: "v1", Resource: "pods", Path: rq.URL.Path}
+	if rq.Method == http.MethodGet {
+		q := rq.URL.Query()
+		a.Verb, a.Namespace, a.Name = "get", q.Get("namespace"), q.Get("name")
+	} else {
+		a.Verb, a.Subresource = "update", "status"
+	}
+	return a
+}
+
 // allowed returns nil if a is allowed, else the error to answer with.
 func (rq *request) allowed(a *auth.Attributes) error {
 	decision, reason, err := rq.s.cfg.Authorizer.Authorize(rq.Context(), a)
@@ -208,6 +224,9 @@ func (rq *request) allowed(a *auth.Attributes) error {
 	}
 	if err != nil && decision == auth.NoOpinion && rq.Context().Err() != nil {
 		return rq.Context().Err()
+	}
+	if errors.Is(err, auth.ErrNotReady) && decision == auth.NoOpinion {
+		return apierrors.NewServiceUnavailable(auth.ErrNotReady.Error())
 	}
 	if err != nil {
 		rq.s.log.Debug("authorizer could not decide", "user", a.User.Name, "error", err)

@@ -2,7 +2,11 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
+
+	clocktesting "k8s.io/utils/clock/testing"
 )
 
 // ruled allows everything once it has read its rules.
@@ -19,8 +23,8 @@ func (r ruled) Authorize(context.Context, *Attributes) (Decision, string, error)
 
 func TestGate(t *testing.T) {
 	t.Parallel()
-	read := make(chan struct{})
-	union := Union{Masters{}, Gate{Open: read, Authorizer: ruled{read}}}
+	read, clk := make(chan struct{}), clocktesting.NewFakeClock(time.Unix(0, 0))
+	union := Union{Masters{}, Gate{Open: read, Authorizer: ruled{read}, Patience: time.Minute, Clock: clk}}
 	if d, _, err := union.Authorize(t.Context(), &Attributes{User: &User{Name: "root", Groups: []string{MastersGroup}}}); d != Allow {
 		t.Errorf("before the gate opens masters get %v, %v", d, err)
 	}
@@ -43,5 +47,27 @@ func TestGate(t *testing.T) {
 	close(read)
 	if d := <-result; d != Allow {
 		t.Errorf("a request that waited gets %v", d)
+	}
+}
+
+func TestGateLosesPatience(t *testing.T) {
+	t.Parallel()
+	clk := clocktesting.NewFakeClock(time.Unix(0, 0))
+	union := Union{Masters{}, Gate{Open: make(chan struct{}), Authorizer: Masters{}, Patience: time.Minute, Clock: clk}}
+	result := make(chan error)
+	go func() {
+		_, _, err := union.Authorize(t.Context(), &Attributes{User: &User{Name: "someone"}})
+		result <- err
+	}()
+	for !clk.HasWaiters() {
+		select {
+		case err := <-result:
+			t.Fatalf("decided before its time: %v", err)
+		default:
+		}
+	}
+	clk.Step(time.Minute)
+	if err := <-result; !errors.Is(err, ErrNotReady) {
+		t.Errorf("got %v", err)
 	}
 }
