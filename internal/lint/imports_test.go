@@ -13,7 +13,7 @@ const module = "canopus/"
 var rooms = []string{"apiserver", "scheduler", "controllers", "node", "proxy", "dns", "network", "ingress", "containerd", "cli", "hollow"}
 
 // leaves import nothing of ours outside themselves.
-var leaves = []string{"store", "auth", "kinds", "run", "schedule", "localvolume"}
+var leaves = []string{"store", "auth", "kinds", "run", "schedule", "localvolume", "verdict"}
 
 // forbidden are the modules that are the system we write ourselves.
 var forbidden = []string{
