@@ -3,7 +3,9 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 )
 
@@ -479,4 +482,71 @@ func (c *cluster) nodeUses(node, volumes string) {
 	if _, err := c.CoreV1().Nodes().Patch(c.t.Context(), node, types.MergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// TestBindingSurvivesAnyWrite loses the n-th write, for every n that a binding, a release and an attachment are made of.
+func TestBindingSurvivesAnyWrite(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= 16; n += 3 {
+		t.Run(fmt.Sprintf("write %d", n), func(t *testing.T) {
+			var mu sync.Mutex
+			left := n
+			c := start(t, func(_ *Config, writer *rest.Config) {
+				writer.Wrap(func(next http.RoundTripper) http.RoundTripper { return storageFaults{faults{next, &mu, &left}} })
+			})
+			c.node("node-1")
+			c.newVolume("disk", "1Gi", "", func(pv *corev1.PersistentVolume) {
+				pv.Spec.PersistentVolumeSource = corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: "disk.example.com", VolumeHandle: "h"}}
+			})
+			c.newClaim("data", "1Gi", ptr.To(""))
+			c.newClaim("rival", "1Gi", ptr.To(""))
+			c.volumeIs("disk", corev1.VolumeBound)
+			winner, loser := "data", "rival"
+			c.eventually("one claim has it", func(ctx context.Context) (string, error) {
+				pv, err := c.CoreV1().PersistentVolumes().Get(ctx, "disk", metav1.GetOptions{})
+				if err != nil {
+					return err.Error(), err
+				}
+				if pv.Spec.ClaimRef != nil && pv.Spec.ClaimRef.Name == "rival" {
+					winner, loser = "rival", "data"
+				}
+				return "", nil
+			})
+			c.claimIs(winner, corev1.ClaimBound, "disk")
+			c.claimIs(loser, corev1.ClaimPending, "")
+			c.attachPod("user", "node-1", winner)
+			c.attachment("node-1")
+			if err := c.CoreV1().Pods("default").Delete(t.Context(), "user", *metav1.NewDeleteOptions(0)); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.CoreV1().PersistentVolumeClaims("default").Delete(t.Context(), winner, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			pv := c.volumeIs("disk", corev1.VolumeReleased)
+			pv.Spec.ClaimRef = nil
+			if _, err := c.CoreV1().PersistentVolumes().Update(t.Context(), pv, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			c.claimIs(loser, corev1.ClaimBound, "disk")
+			c.eventually("nothing is attached", func(ctx context.Context) (string, error) {
+				all, err := c.StorageV1().VolumeAttachments().List(ctx, metav1.ListOptions{})
+				if err != nil || len(all.Items) > 0 {
+					return fmt.Sprint(len(all.Items), " attachments"), err
+				}
+				return "", nil
+			})
+		})
+	}
+}
+
+// storageFaults lets pass what is not about storage: only writes of the controllers under test count.
+type storageFaults struct{ faults }
+
+func (f storageFaults) RoundTrip(r *http.Request) (*http.Response, error) {
+	for _, part := range []string{"/persistentvolume", "/volumeattachments", "/nodes/"} {
+		if strings.Contains(r.URL.Path, part) {
+			return f.faults.RoundTrip(r)
+		}
+	}
+	return f.next.RoundTrip(r)
 }
