@@ -192,6 +192,9 @@ func daemonUpdate(t *testing.T, s *space) {
 		if p.UID == was.UID || versionOf(&p.Spec) != "2" || was.Labels[label] != hash[1] || p.Labels[label] != hash[2] {
 			t.Errorf("%s: %s of version %s and revision %q, before %q; revisions %v", node, p.Name, versionOf(&p.Spec), p.Labels[label], was.Labels[label], hash)
 		}
+		if was.Labels["pod-template-generation"] != "1" || p.Labels["pod-template-generation"] != "2" {
+			t.Errorf("%s: template generation %q, before %q", node, p.Labels["pod-template-generation"], was.Labels["pod-template-generation"])
+		}
 		pods = append(pods, p)
 	}
 	s.neverFewer(t, h, pods, 1)

@@ -72,6 +72,11 @@ func TestPodIsPinned(t *testing.T) {
 	if other := newPod(&appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{Spec: p.Spec}}}, "h", "n8"); len(other.Spec.Tolerations) != 6 || target(other) != "n8" {
 		t.Errorf("tolerations and names pile up: %+v", other.Spec)
 	}
+	counted := setOf(1, 0)
+	counted.Annotations = map[string]string{appsv1.DeprecatedTemplateGeneration: "4"}
+	if p := newPod(counted, "h", "n7"); p.Labels["pod-template-generation"] != "4" {
+		t.Errorf("labels of a pod of the fourth template: %v", p.Labels)
+	}
 }
 
 // world is a DaemonSet, its nodes and its pods.

@@ -8,7 +8,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-const nodeNameField = "metadata.name"
+const (
+	nodeNameField = "metadata.name"
+	// templateGenerationLabel counts templates, for clients older than revisions.
+	templateGenerationLabel = "pod-template-generation"
+)
 
 // tolerationsOf adds to a template's tolerations those that keep daemons on nodes in trouble.
 func tolerationsOf(spec *corev1.PodSpec) []corev1.Toleration {
@@ -58,6 +62,9 @@ func newPod(ds *appsv1.DaemonSet, hash, node string) *corev1.Pod {
 		labels = map[string]string{}
 	}
 	labels[appsv1.ControllerRevisionHashLabelKey] = hash
+	if generation, ok := ds.Annotations[appsv1.DeprecatedTemplateGeneration]; ok {
+		labels[templateGenerationLabel] = generation
+	}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: ds.Namespace, GenerateName: ds.Name + "-", Labels: labels, Annotations: t.Annotations, Finalizers: t.Finalizers,

@@ -145,6 +145,35 @@ func TestStatefulSet(t *testing.T) {
 	}
 }
 
+// TestDaemonSetTemplateGeneration counts templates and nothing else, whatever clients say.
+func TestDaemonSetTemplateGeneration(t *testing.T) {
+	t.Parallel()
+	k := apps.DaemonSet()
+	generation := func(d *appsv1.DaemonSet) string { return d.Annotations[appsv1.DeprecatedTemplateGeneration] }
+	d := &appsv1.DaemonSet{}
+	d.ObjectMeta, d.Spec.Selector, d.Spec.Template = parts()
+	k.PrepareCreate(d)
+	if got := generation(d); got != "1" {
+		t.Errorf("when created: %q", got)
+	}
+	change := func(edit func(*appsv1.DaemonSet)) {
+		next := d.DeepCopy()
+		edit(next)
+		k.PrepareUpdate(next, d)
+		d = next
+	}
+	change(func(d *appsv1.DaemonSet) { d.Spec.MinReadySeconds = 3 })
+	change(func(d *appsv1.DaemonSet) { d.Annotations = nil })
+	change(func(d *appsv1.DaemonSet) { d.Annotations[appsv1.DeprecatedTemplateGeneration] = "77" })
+	if got := generation(d); got != "1" {
+		t.Errorf("after changes that are not the template's: %q", got)
+	}
+	change(func(d *appsv1.DaemonSet) { d.Spec.Template.Spec.Containers[0].Image = "nginx:2" })
+	if got := generation(d); got != "2" {
+		t.Errorf("after a new template: %q", got)
+	}
+}
+
 func TestDaemonSetStrategy(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

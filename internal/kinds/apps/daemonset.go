@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -25,10 +26,18 @@ func DaemonSet() *kinds.Kind {
 		Namespaced: true,
 		NewList:    func() runtime.Object { return &appsv1.DaemonSetList{} },
 
-		Default:       defaultDaemonSet,
-		PrepareCreate: func(d *appsv1.DaemonSet) { d.Status = appsv1.DaemonSetStatus{} },
+		Default: defaultDaemonSet,
+		PrepareCreate: func(d *appsv1.DaemonSet) {
+			d.Status = appsv1.DaemonSetStatus{}
+			setTemplateGeneration(d, max(1, templateGeneration(d)))
+		},
 		PrepareUpdate: func(obj, old *appsv1.DaemonSet) {
 			obj.Status = old.Status
+			next := templateGeneration(old)
+			if !equal(obj.Spec.Template, old.Spec.Template) {
+				next++
+			}
+			setTemplateGeneration(obj, next)
 			kinds.Bump(obj, old, !equal(obj.Spec, old.Spec))
 		},
 		Generation: true,
@@ -41,6 +50,23 @@ func DaemonSet() *kinds.Kind {
 		Subresources: []kinds.Subresource{kinds.Status(
 			func(obj, old *appsv1.DaemonSet) { obj.Spec = old.Spec }, validateDaemonSetStatus)},
 	})
+}
+
+// templateGeneration counts the templates that a DaemonSet has had. It was a field of its spec before apps/v1 and lives on as
+// an annotation that the server alone writes; clients of that time compare it with a label of the pods.
+func templateGeneration(d *appsv1.DaemonSet) int64 {
+	n, err := strconv.ParseInt(d.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func setTemplateGeneration(d *appsv1.DaemonSet, n int64) {
+	if d.Annotations == nil {
+		d.Annotations = map[string]string{}
+	}
+	d.Annotations[appsv1.DeprecatedTemplateGeneration] = strconv.FormatInt(n, 10)
 }
 
 func defaultDaemonSet(d *appsv1.DaemonSet) {
