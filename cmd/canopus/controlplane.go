@@ -33,6 +33,7 @@ import (
 	"canopus/internal/run"
 	"canopus/internal/store"
 	"canopus/internal/usage"
+	"canopus/internal/verdict"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -69,13 +70,14 @@ type controlPlane struct {
 	tokens   *token.Authority
 	legacy   *token.Legacy
 	meter    *usage.Meter
+	verdicts *verdict.Book // how pods got their nodes, or why not
 	server   *apiserver.Server
 	boot     *bootstrap.Bootstrap
 }
 
 // newControlPlane opens disk and socket, and makes the parts. Nothing but etcd runs yet.
 func newControlPlane(ctx context.Context, cfg *config, log *slog.Logger) (_ *controlPlane, err error) {
-	c := &controlPlane{cfg: cfg, log: log, metrics: prometheus.NewRegistry()}
+	c := &controlPlane{cfg: cfg, log: log, metrics: prometheus.NewRegistry(), verdicts: verdict.NewBook()}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -262,6 +264,7 @@ func (c *controlPlane) makeServer() error {
 	if err != nil {
 		return err
 	}
+	pages[verdict.Path] = c.verdicts
 	charger, err := quota.New(func() *store.Resource { return c.server.Resource(schema.GroupResource{Resource: "resourcequotas"}) }, c.clock)
 	if err != nil {
 		return err

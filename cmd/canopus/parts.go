@@ -21,9 +21,11 @@ import (
 	"canopus/internal/leader"
 	"canopus/internal/run"
 	"canopus/internal/scheduler"
+	"canopus/internal/verdict"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
@@ -77,11 +79,15 @@ func schedulerCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				s, err := newScheduler(access, nil, log)
+				verdicts := verdict.NewBook()
+				s, err := newScheduler(access, nil, verdicts, log)
 				if err != nil {
 					return err
 				}
-				return s.Run(ctx)
+				g, ctx := errgroup.WithContext(ctx)
+				g.Go(func() error { return s.Run(ctx) })
+				g.Go(func() error { return verdicts.Push(ctx, access.Client.CoreV1().RESTClient(), clock.RealClock{}, log) })
+				return g.Wait()
 			})
 		}})
 	})
@@ -195,8 +201,8 @@ func newElection(c kubernetes.Interface, lease string, log *slog.Logger) (*leade
 	return &leader.Election{Client: c, Identity: host + "_" + string(uuid.NewUUID()), Name: lease, Clock: clock.RealClock{}, Log: log}, nil
 }
 
-func newScheduler(access *client.Access, metrics prometheus.Registerer, log *slog.Logger) (*scheduler.Scheduler, error) {
-	return scheduler.New(scheduler.Config{Client: access.Client, Informers: access.Informers, Metrics: metrics, Clock: clock.RealClock{}, Log: log})
+func newScheduler(access *client.Access, metrics prometheus.Registerer, verdicts *verdict.Book, log *slog.Logger) (*scheduler.Scheduler, error) {
+	return scheduler.New(scheduler.Config{Client: access.Client, Informers: access.Informers, Metrics: metrics, Verdicts: verdicts, Clock: clock.RealClock{}, Log: log})
 }
 
 // newControllers makes all controllers. account gives each its own identity; they read as access.

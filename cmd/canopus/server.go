@@ -72,7 +72,7 @@ func (c *controlPlane) workers(context.Context) ([]run.Part, error) {
 	}
 	schedule := func(ctx context.Context) error {
 		return elected(ctx, c.cfg, s, schedulerLease, c.log, func(ctx context.Context) error {
-			scheduler, err := newScheduler(s, c.metrics, c.log)
+			scheduler, err := newScheduler(s, c.metrics, c.verdicts, c.log)
 			if err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -106,14 +107,16 @@ func (s *Scheduler) bind(ctx context.Context, w *queued, node string, set reserv
 	began := s.Clock.Now()
 	err := set.prebind(ctx)
 	if err == nil {
-		err = s.writeBinding(ctx, pod, node)
+		if err = s.writeBinding(ctx, pod, node); err != nil {
+			err = fmt.Errorf("binding to node %s failed: %w", node, err)
+		}
 	}
 	now := s.Clock.Now()
 	s.metrics.point("Bind", err == nil, now.Sub(began))
 	if err == nil {
 		s.metrics.attempt(resultScheduled, now.Sub(w.tried))
 		s.metrics.bound(w.attempts, now.Sub(w.since))
-		s.recorder.Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node)
+		s.recorderOf(pod).Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node)
 		return
 	}
 	if ctx.Err() != nil {
@@ -126,7 +129,7 @@ func (s *Scheduler) bind(ctx context.Context, w *queued, node string, set reserv
 		return
 	}
 	s.Log.Warn("binding failed, will try again", "pod", w.info.key, "node", node, "error", err)
-	s.explain(ctx, verdict{pod: pod, reason: corev1.PodReasonSchedulerError, message: "binding to node " + node + " failed: " + err.Error()})
+	s.explain(ctx, refusalNote{pod: pod, reason: corev1.PodReasonSchedulerError, message: err.Error()})
 }
 
 func (s *Scheduler) writeBinding(ctx context.Context, pod *corev1.Pod, node string) error {

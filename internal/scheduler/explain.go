@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// verdict is what is told about a pod that has no node yet.
-type verdict struct {
+// refusalNote is what is told about a pod that has no node yet.
+type refusalNote struct {
 	pod       *corev1.Pod
 	reason    string // of the condition
 	message   string
@@ -19,8 +19,8 @@ type verdict struct {
 }
 
 // explain writes why a pod has no node: as an event, and to its status when that says something new.
-func (s *Scheduler) explain(ctx context.Context, v verdict) {
-	s.recorder.Eventf(v.pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", "%s", v.message)
+func (s *Scheduler) explain(ctx context.Context, v refusalNote) {
+	s.recorderOf(v.pod).Eventf(v.pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", "%s", v.message)
 	current, err := s.Informers.Core().V1().Pods().Lister().Pods(v.pod.Namespace).Get(v.pod.Name)
 	if err != nil || current.UID != v.pod.UID {
 		return // gone
@@ -40,7 +40,7 @@ func (s *Scheduler) patchStatus(ctx context.Context, pod *corev1.Pod, patch []by
 }
 
 // statusPatch returns the patch that makes v pod's PodScheduled condition and nomination, or nil when its status says so already.
-func statusPatch(pod *corev1.Pod, v verdict, now metav1.Time) []byte {
+func statusPatch(pod *corev1.Pod, v refusalNote, now metav1.Time) []byte {
 	condition, said := withTransition(pod, corev1.PodCondition{
 		Type:               corev1.PodScheduled,
 		Status:             corev1.ConditionFalse,

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,10 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+
+	"canopus/internal/scheduler/config"
+
+	"canopus/internal/verdict"
 )
 
 // Config is what a Scheduler needs. Client, Informers, Clock and Log are required.
@@ -27,11 +32,12 @@ type Config struct {
 	Informers informers.SharedInformerFactory // started by the Scheduler
 	Clock     clock.WithTicker
 	Log       *slog.Logger
-	Name      string                // pods with this spec.schedulerName are ours; "default-scheduler" unless set
-	Percent   int                   // share of nodes to find fitting, 1..100; 0: adaptive
-	Seed      uint64                // of the choice among equal nodes; 0: from the clock
-	Binders   int                   // requests under way at once; 64 unless set
-	Metrics   prometheus.Registerer // sees the scheduler's metrics while it runs; optional
+	// Configuration says how pods of which scheduler names are scheduled; config.Default() unless set.
+	Configuration *config.Configuration
+	Seed          uint64                // of the choice among equal nodes; 0: from the clock
+	Binders       int                   // requests under way at once; 64 unless set
+	Metrics       prometheus.Registerer // sees the scheduler's metrics while it runs; optional
+	Verdicts      *verdict.Book         // is told how decisions came about; optional
 }
 
 // Scheduler assigns nodes to pods. Its cluster and queue belong to the Run goroutine.
@@ -40,9 +46,9 @@ type Scheduler struct {
 	inbox    *inbox
 	cluster  *cluster
 	queue    *queue
-	options  options
+	options  options // of pods with a name that no profile has: there are none in the queue
+	profiles map[string]*profile
 	outbox   *outbox
-	recorder events.EventRecorder
 	handlers []handler
 	metrics  *metrics
 }
@@ -58,11 +64,8 @@ func New(c Config) (*Scheduler, error) {
 	if c.Client == nil || c.Informers == nil || c.Clock == nil || c.Log == nil {
 		return nil, errors.New("scheduler: Client, Informers, Clock and Log are required")
 	}
-	if c.Percent < 0 || c.Percent > 100 {
-		return nil, errors.New("scheduler: Percent must be 0 to 100")
-	}
-	if c.Name == "" {
-		c.Name = corev1.DefaultSchedulerName
+	if c.Configuration == nil {
+		c.Configuration = config.Default()
 	}
 	if c.Seed == 0 {
 		c.Seed = uint64(c.Clock.Now().UnixNano())
@@ -71,19 +74,21 @@ func New(c Config) (*Scheduler, error) {
 		c.Binders = 64
 	}
 	s := &Scheduler{
-		Config:  c,
-		inbox:   newInbox(),
-		cluster: newCluster(),
-		queue:   newQueue(),
-		outbox:  newOutbox(),
-		metrics: newMetrics(c.Name),
-		options: options{rules: defaultRules(), percent: c.Percent, rand: rand.New(rand.NewPCG(c.Seed, 0)), now: c.Clock.Now},
+		Config:   c,
+		inbox:    newInbox(),
+		cluster:  newCluster(),
+		queue:    newQueue(),
+		outbox:   newOutbox(),
+		metrics:  newMetrics(c.Configuration.Profiles[0].Name),
+		profiles: map[string]*profile{},
 	}
+	if err := s.makeProfiles(c.Configuration); err != nil {
+		return nil, err
+	}
+	s.options = s.profiles[c.Configuration.Profiles[0].Name].options
+	s.queue.first, s.queue.last = c.Configuration.FirstBackoff, c.Configuration.LastBackoff
 	s.queue.watch = s.metrics
-	for _, r := range []struct {
-		informer cache.SharedIndexInformer
-		handler  cache.ResourceEventHandler
-	}{
+	for _, r := range append([]source{
 		{c.Informers.Core().V1().Nodes().Informer(), handle(s.inbox, (*Scheduler).observeNode, (*Scheduler).forgetNode)},
 		{c.Informers.Core().V1().Namespaces().Informer(), handle(s.inbox, (*Scheduler).observeNamespace, (*Scheduler).forgetNamespace)},
 		{c.Informers.Policy().V1().PodDisruptionBudgets().Informer(), handle(s.inbox, (*Scheduler).observeBudget, (*Scheduler).forgetBudget)},
@@ -92,7 +97,7 @@ func New(c Config) (*Scheduler, error) {
 		{c.Informers.Core().V1().ReplicationControllers().Informer(), handle(s.inbox, (*Scheduler).observeReplicationController, (*Scheduler).forgetReplicationController)},
 		{c.Informers.Apps().V1().StatefulSets().Informer(), handle(s.inbox, (*Scheduler).observeStatefulSet, (*Scheduler).forgetStatefulSet)},
 		{c.Informers.Core().V1().Pods().Informer(), s.podHandler()},
-	} {
+	}, volumeSources(c.Informers, s.inbox)...) {
 		registration, err := r.informer.AddEventHandler(r.handler)
 		if err != nil {
 			return nil, err
@@ -115,7 +120,9 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		return err
 	}
 	defer broadcaster.Shutdown()
-	s.recorder = broadcaster.NewRecorder(scheme.Scheme, s.Name)
+	for _, p := range s.profiles {
+		p.recorder = broadcaster.NewRecorder(scheme.Scheme, p.name)
+	}
 
 	s.Informers.StartWithContext(ctx)
 	defer s.Informers.Shutdown()
@@ -124,7 +131,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-	s.Log.Info("scheduler is ready", "name", s.Name)
+	s.Log.Info("scheduler is ready", "names", slices.Sorted(maps.Keys(s.profiles)))
 	defer s.outbox.slow.Wait()
 	g, ctx := errgroup.WithContext(ctx)
 	for range s.Binders {
@@ -177,8 +184,9 @@ func (s *Scheduler) sleep(ctx context.Context) {
 // schedule decides on one pod and hands the outcome to the binders.
 func (s *Scheduler) schedule(w *queued) {
 	w.tried = s.Clock.Now()
-	d := decide(s.cluster, w.info, s.options)
-	s.metrics.decided(&d, s.options.rules)
+	o := s.optionsOf(w.info.pod)
+	d := decide(s.cluster, w.info, o)
+	s.metrics.decided(&d, o.rules)
 	if d.node == "" {
 		s.refuse(w, &d)
 		return
@@ -190,6 +198,7 @@ func (s *Scheduler) schedule(w *queued) {
 	}
 	s.cluster.dismiss(w.info.pod.UID)
 	s.cluster.place(w.info, d.node, true)
+	s.note(w, &d, o.rules)
 	send := s.outbox.send
 	if set.waits() {
 		send = s.outbox.sendSlow
@@ -201,8 +210,9 @@ func (s *Scheduler) schedule(w *queued) {
 func (s *Scheduler) reserve(w *queued, d *decision) (reservations, reason) {
 	var set reservations
 	n := s.cluster.nodes[d.node]
-	for i := range s.options.rules {
-		r := &s.options.rules[i]
+	rules := s.optionsOf(w.info.pod).rules
+	for i := range rules {
+		r := &rules[i]
 		if r.reserve == nil {
 			continue
 		}
@@ -225,14 +235,15 @@ func (s *Scheduler) refuse(w *queued, d *decision) {
 	if d.total > 0 {
 		s.metrics.preempted(len(d.plan.victims))
 	}
-	s.queue.refuse(w, s.options.rules, d.blockers, s.Clock.Now())
+	s.queue.refuse(w, s.optionsOf(w.info.pod).rules, d.blockers, s.Clock.Now())
 	switch {
 	case d.plan.node != nil:
 		s.preempt(w.info, d.plan)
 	case !d.plan.keep:
 		s.cluster.dismiss(w.info.pod.UID)
 	}
-	v := verdict{pod: w.info.pod, reason: corev1.PodReasonUnschedulable, message: d.message(), nominated: s.cluster.nominated(w.info.pod.UID)}
+	s.note(w, d, s.optionsOf(w.info.pod).rules)
+	v := refusalNote{pod: w.info.pod, reason: corev1.PodReasonUnschedulable, message: d.message(), nominated: s.cluster.nominated(w.info.pod.UID)}
 	to := d.plan
 	s.outbox.send(func(ctx context.Context) {
 		s.explain(ctx, v)
@@ -254,7 +265,7 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 	if at := s.cluster.placed[pod.UID]; at != nil && at.assumed {
 		return // its binding is under way
 	}
-	if pod.Spec.SchedulerName != s.Name || pod.DeletionTimestamp != nil {
+	if s.profiles[pod.Spec.SchedulerName] == nil || pod.DeletionTimestamp != nil {
 		s.forgetWaiting(pod.UID)
 		return
 	}
