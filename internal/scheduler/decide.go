@@ -56,7 +56,8 @@ type options struct {
 	rules   []rule // at most 64
 	percent int    // share of the nodes that must be found fitting before the search stops; 0: upstream's adaptive share
 	rand    *rand.Rand
-	now     func() time.Time // measures the parts; optional
+	preemption
+	now func() time.Time // measures the parts; optional
 }
 
 // decide picks a node for p, or plans what to evict for it. Of c it changes only where the next search begins and what it

@@ -64,7 +64,7 @@ func (s *Scheduler) evictOne(ctx context.Context, pod, victim *corev1.Pod, node 
 		ObservedGeneration: victim.Generation,
 		LastTransitionTime: metav1.NewTime(s.Clock.Now()),
 		Reason:             corev1.PodReasonPreemptionByScheduler,
-		Message:            s.Name + ": preempting to accommodate a higher priority pod",
+		Message:            pod.Spec.SchedulerName + ": preempting to accommodate a higher priority pod",
 	})
 	pods := s.Client.CoreV1().Pods(victim.Namespace)
 	if !said {
@@ -82,7 +82,7 @@ func (s *Scheduler) evictOne(ctx context.Context, pod, victim *corev1.Pod, node 
 		}
 		return fmt.Errorf("delete %s: %w", victim.Name, err)
 	}
-	s.recorder.Eventf(victim, pod, corev1.EventTypeNormal, "Preempted", "Preempting", "Preempted by pod %v on node %v", pod.UID, node)
+	s.recorderOf(pod).Eventf(victim, pod, corev1.EventTypeNormal, "Preempted", "Preempting", "Preempted by pod %v on node %v", pod.UID, node)
 	return nil
 }
 

@@ -27,6 +27,9 @@ type plan struct {
 
 // preempt plans evictions for p, which d says fits nowhere. It leaves c as it found it.
 func preempt(c *cluster, p *podInfo, o options, d *decision) plan {
+	if o.preemption.off {
+		return plan{}
+	}
 	if policy := p.pod.Spec.PreemptionPolicy; policy != nil && *policy == corev1.PreemptNever {
 		return plan{why: neverPreempts, keep: true}
 	}
@@ -55,7 +58,7 @@ func search(c *cluster, p *podInfo, o options, d *decision) (*plan, tally) {
 		return nil, refused
 	}
 	j := newJudge(c, p, o.rules)
-	enough, seen, harmless := max(d.total/10, 100), 0, false
+	enough, seen, harmless := o.preemption.enough(d.total), 0, false
 	first := o.rand.IntN(len(d.helpful))
 	for i := range d.helpful {
 		n := d.helpful[(first+i)%len(d.helpful)]

@@ -73,7 +73,7 @@ func selects(selector, own map[string]string) bool {
 // softSpread are the constraints that nodes are scored by: p's own soft ones, or, for a pod that has no constraints at all,
 // upstream's defaults over the pods it belongs with.
 func (c *cluster) softSpread(p *podInfo) []spreadConstraint {
-	if len(p.pod.Spec.TopologySpreadConstraints) > 0 {
+	if len(p.pod.Spec.TopologySpreadConstraints) > 0 || p.spread.given {
 		return p.spread.soft
 	}
 	if p.class.softAt != c.workloads.gen {

@@ -19,6 +19,7 @@ type spreadConstraint struct {
 // spreadConstraints are a pod's constraints by what they do.
 type spreadConstraints struct {
 	hard, soft []spreadConstraint
+	given      bool // soft holds though the pod has no constraints of its own
 }
 
 // newSpreadConstraints parses pod's constraints. Those of one sort look only at nodes that have the labels of all of them.
