@@ -309,7 +309,7 @@ func (c *controlPlane) allocator() (*allocate.Allocator, error) {
 		return nil, err
 	}
 	return allocate.New(allocate.Config{
-		CIDR: c.service, Ports: ports, Ranges: ranges, Clock: c.clock,
+		CIDR: c.service, More: serviceRanges(c.own.Informers), Ports: ports, Ranges: ranges, Clock: c.clock,
 		Addresses: func() *store.Resource {
 			return c.server.Resource(schema.GroupResource{Group: "networking.k8s.io", Resource: "ipaddresses"})
 		},

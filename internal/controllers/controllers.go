@@ -44,6 +44,7 @@ import (
 	"canopus/internal/controllers/rootca"
 	"canopus/internal/controllers/serviceaccount"
 	"canopus/internal/controllers/serviceaccounttoken"
+	"canopus/internal/controllers/servicecidr"
 	"canopus/internal/controllers/statefulset"
 	"canopus/internal/controllers/storageprotection"
 	"canopus/internal/controllers/tainteviction"
@@ -109,6 +110,7 @@ func All() []Controller {
 		{"volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewClasses(p.Deps) }},
 		{"local-volume-controller", "local-volume-controller", func(_ Config, p Parts) (Runner, error) { return localvolume.New(p.Deps) }},
 		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
+		{"service-cidr-controller", "service-cidrs-controller", func(_ Config, p Parts) (Runner, error) { return servicecidr.New(p.Deps) }},
 		{"serviceaccount-token-controller", "service-account-controller", newTokenSecrets},
 		{"legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", func(c Config, p Parts) (Runner, error) {
 			return serviceaccounttoken.NewCleaner(serviceaccounttoken.CleanerConfig{Deps: p.Deps, Reader: c.Reader, Period: c.UnusedTokens})

@@ -24,9 +24,10 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Config says what an Allocator gives out. All fields are required.
+// Config says what an Allocator gives out. All fields but More are required.
 type Config struct {
 	CIDR      netip.Prefix           // 10.96.0.0/12
+	More      func() []netip.Prefix  // further ranges, asked at every claim; those of the other family are left aside
 	Ports     Ports                  // 30000-32767
 	Addresses func() *store.Resource // ipaddresses, asked at every claim: the server registers it after this is made
 	Ranges    *store.Resource        // see RegisterRanges
@@ -46,14 +47,14 @@ type Allocator struct {
 	addresses func() *store.Resource
 	ranges    *store.Resource
 	clock     clock.PassiveClock
-	addressIn band
+	more      func() []netip.Prefix
 	portIn    band
 }
 
 // New checks c and makes an Allocator.
 func New(c Config) (*Allocator, error) {
 	switch {
-	case !c.CIDR.IsValid() || c.CIDR.Bits() > c.CIDR.Addr().BitLen()-2:
+	case !c.CIDR.IsValid() || !large(c.CIDR):
 		return nil, fmt.Errorf("service range %s is too small: it needs at least four addresses", c.CIDR)
 	case c.Ports.First == 0 || c.Ports.Last < c.Ports.First:
 		return nil, fmt.Errorf("node port range %s is empty", c.Ports)
@@ -62,7 +63,7 @@ func New(c Config) (*Allocator, error) {
 	}
 	return &Allocator{
 		cidr: c.CIDR.Masked(), ports: c.Ports, addresses: c.Addresses, ranges: c.Ranges, clock: c.Clock,
-		addressIn: addressBand(c.CIDR), portIn: portBand(c.Ports),
+		more: c.More, portIn: portBand(c.Ports),
 	}, nil
 }
 

@@ -310,3 +310,35 @@ func TestStaticBands(t *testing.T) {
 		t.Errorf("ports: %d", got)
 	}
 }
+
+func TestFurtherRanges(t *testing.T) {
+	t.Parallel()
+	b := start(t, "10.9.0.0/29", Ports{30000, 30010})
+	var more []netip.Prefix
+	b.more = func() []netip.Prefix { return more }
+	full := 0
+	for ; full < 10; full++ {
+		if b.write(t, admission.Create, service(fmt.Sprint("s", full), corev1.ServiceTypeClusterIP, ""), nil) != nil {
+			break
+		}
+	}
+	if full != 6 {
+		t.Fatalf("a range of 6 addresses gave out %d", full)
+	}
+	outside := service("outside", corev1.ServiceTypeClusterIP, "10.10.0.5")
+	if err := b.write(t, admission.Create, outside, nil); err == nil || !strings.Contains(err.Error(), "The range of valid IPs is 10.9.0.0/29") {
+		t.Errorf("got %v", err)
+	}
+	more = []netip.Prefix{netip.MustParsePrefix("fd00::/112"), netip.MustParsePrefix("10.9.0.0/29"), netip.MustParsePrefix("10.10.0.0/28")}
+	b.mustWrite(t, admission.Create, outside, nil)
+	next := service("next", corev1.ServiceTypeClusterIP, "")
+	b.mustWrite(t, admission.Create, next, nil)
+	if ip := netip.MustParseAddr(next.Spec.ClusterIP); !more[2].Contains(ip) || ip.String() == "10.10.0.5" {
+		t.Errorf("got %s", ip)
+	}
+	more = nil
+	b.mustWrite(t, admission.Delete, nil, next)
+	if ips, _ := b.taken(t); len(ips) != 7 {
+		t.Errorf("an address of a range that is gone is not released: %v", ips)
+	}
+}

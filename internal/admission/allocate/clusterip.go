@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"canopus/internal/store"
 
@@ -106,8 +108,8 @@ func (a *Allocator) take(ctx context.Context, s *corev1.Service) ([]store.Change
 	if err != nil {
 		return nil, nil, nil // validation says what is wrong with it
 	}
-	if !a.contains(ip) {
-		return nil, invalid(path, s.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: provided IP is not in the valid range. The range of valid IPs is %s", ip, a.cidr)), nil
+	if spans := a.spans(); !slices.ContainsFunc(spans, func(r span) bool { return r.contains(ip) }) {
+		return nil, invalid(path, s.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: provided IP is not in the valid range. The range of valid IPs is %s", ip, show(spans))), nil
 	}
 	_, err = a.addresses().Get(ctx, "", ip.String(), store.Freshness{Match: store.Any})
 	switch {
@@ -119,36 +121,80 @@ func (a *Allocator) take(ctx context.Context, s *corev1.Service) ([]store.Change
 	return []store.Change{a.claim(s, ip)}, nil, nil
 }
 
+// span is a range that addresses are given out of.
+type span struct {
+	cidr netip.Prefix
+	band band
+}
+
+func newSpan(cidr netip.Prefix) span { return span{cidr: cidr.Masked(), band: addressBand(cidr)} }
+
+// spans are the ranges in use now: the configured one first.
+func (a *Allocator) spans() []span {
+	spans := []span{newSpan(a.cidr)}
+	if a.more == nil {
+		return spans
+	}
+	for _, cidr := range a.more() {
+		known := slices.ContainsFunc(spans, func(r span) bool { return r.cidr == cidr.Masked() })
+		if cidr.Addr().Is4() == a.cidr.Addr().Is4() && !known && large(cidr) {
+			spans = append(spans, newSpan(cidr))
+		}
+	}
+	return spans
+}
+
+// large says whether a range has addresses to give out.
+func large(cidr netip.Prefix) bool { return cidr.Bits() <= cidr.Addr().BitLen()-2 }
+
+func show(spans []span) string {
+	texts := make([]string, len(spans))
+	for i := range spans {
+		texts[i] = spans[i].cidr.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
 // contains says whether ip can be given out.
-func (a *Allocator) contains(ip netip.Addr) bool {
-	return a.cidr.Contains(ip) && ip != a.cidr.Addr() && ip != a.last()
+func (r span) contains(ip netip.Addr) bool {
+	return r.cidr.Contains(ip) && ip != r.cidr.Addr() && ip != r.last()
 }
 
 // last is the broadcast address of an IPv4 range, else no address.
-func (a *Allocator) last() netip.Addr {
-	if !a.cidr.Addr().Is4() {
+func (r span) last() netip.Addr {
+	if !r.cidr.Addr().Is4() {
 		return netip.Addr{}
 	}
-	return a.at(a.addressIn.size)
+	return r.at(r.band.size)
 }
 
 // at returns the address at an offset; offset 0 is the one after the network's own.
-func (a *Allocator) at(offset uint64) netip.Addr {
-	if a.cidr.Addr().Is4() {
-		b := a.cidr.Addr().As4()
+func (r span) at(offset uint64) netip.Addr {
+	if r.cidr.Addr().Is4() {
+		b := r.cidr.Addr().As4()
 		binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(offset)+1)
 		return netip.AddrFrom4(b)
 	}
-	b := a.cidr.Addr().As16()
+	b := r.cidr.Addr().As16()
 	binary.BigEndian.PutUint64(b[8:], binary.BigEndian.Uint64(b[8:])+offset+1)
 	return netip.AddrFrom16(b)
 }
 
 // free returns an address that is not taken; the zero Addr when all are.
 func (a *Allocator) free(ctx context.Context) (netip.Addr, error) {
+	for _, r := range a.spans() {
+		ip, err := a.freeIn(ctx, r)
+		if err != nil || ip.IsValid() {
+			return ip, err
+		}
+	}
+	return netip.Addr{}, nil
+}
+
+func (a *Allocator) freeIn(ctx context.Context, r span) (netip.Addr, error) {
 	var failed error
-	offset, ok := a.addressIn.pick(func(o uint64) bool {
-		_, err := a.addresses().Get(ctx, "", a.at(o).String(), store.Freshness{Match: store.Any})
+	offset, ok := r.band.pick(func(o uint64) bool {
+		_, err := a.addresses().Get(ctx, "", r.at(o).String(), store.Freshness{Match: store.Any})
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			failed = err
 			return true
@@ -161,7 +207,7 @@ func (a *Allocator) free(ctx context.Context) (netip.Addr, error) {
 	if !ok {
 		return netip.Addr{}, nil
 	}
-	return a.at(offset), nil
+	return r.at(offset), nil
 }
 
 // claim is the change that makes ip belong to s. It fails, and the write is run again, if somebody else is first.
