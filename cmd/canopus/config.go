@@ -32,6 +32,7 @@ type config struct {
 	clusterDNS, clusterDomain   string
 	nodePortRange               string
 	runtimeConfig               []string
+	schedulerConfig             string
 	logLevel, logFormat         string
 
 	etcdCompaction time.Duration
@@ -88,6 +89,10 @@ func (c *config) electionFlags(f *pflag.FlagSet, byDefault bool) {
 	f.BoolVar(&c.leaderElect, "leader-elect", byDefault, "work only while holding the Lease of this part")
 }
 
+func (c *config) schedulerFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.schedulerConfig, "scheduler-config", "", "file of kind KubeSchedulerConfiguration: profiles, plugins, extenders")
+}
+
 func (c *config) agentFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.nodeName, "node-name", "", "name of this node (default: the host name)")
 	f.IntVar(&c.agentPort, "agent-port", 10250, "port of the node agent's own server")
@@ -108,6 +113,9 @@ func (c *config) load(f *pflag.FlagSet) error {
 	fromFile, err := readConfigFile(c.file, f.Changed("config"))
 	if err != nil {
 		return err
+	}
+	if fromFile["kind"] == schedulerKind && f.Lookup("scheduler-config") != nil {
+		c.schedulerConfig, fromFile = c.file, nil // upstream's scheduler takes its file so
 	}
 	for key := range fromFile {
 		if !slices.Contains(settingNames(), key) {
@@ -146,6 +154,7 @@ func settingNames() []string {
 	all.networkFlags(f)
 	all.apiFlags(f)
 	all.electionFlags(f, false)
+	all.schedulerFlags(f)
 	all.agentFlags(f)
 	f.BoolVar(&all.noAgent, "no-agent", false, "")
 	f.BoolVar(&all.noWorkers, "no-workers", false, "")

@@ -19,6 +19,7 @@ func serverFlags(cfg *config, c *cobra.Command) {
 	cfg.apiFlags(c.Flags())
 	cfg.agentFlags(c.Flags())
 	cfg.electionFlags(c.Flags(), false)
+	cfg.schedulerFlags(c.Flags())
 	c.Flags().BoolVar(&cfg.noAgent, "no-agent", false, "do not run a node here")
 	c.Flags().BoolVar(&cfg.noWorkers, "no-workers", false, "do not run scheduler and controllers here")
 }
@@ -96,7 +97,7 @@ func arguments(f *pflag.FlagSet, known *pflag.FlagSet) ([]string, error) {
 				value = strings.Join(list.GetSlice(), ",")
 			}
 		}
-		if strings.HasSuffix(flag.Name, "-dir") || flag.Name == "config" || flag.Name == "kubeconfig" {
+		if strings.HasSuffix(flag.Name, "-dir") || flag.Name == "config" || flag.Name == "kubeconfig" || flag.Name == "scheduler-config" {
 			absolute, err := filepath.Abs(value)
 			if err != nil {
 				failed = err

@@ -23,7 +23,6 @@ import (
 	"canopus/internal/scheduler"
 	"canopus/internal/verdict"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -58,15 +57,26 @@ that the API server writes to kubeconfig/ in its data directory.`,
 
 func schedulerCommand() *cobra.Command {
 	return command(&cobra.Command{
-		Use:     "scheduler",
-		Short:   "Run the scheduler alone",
-		Example: "  canopus scheduler --kubeconfig /var/lib/canopus/kubeconfig/scheduler.conf",
+		Use:   "scheduler",
+		Short: "Run the scheduler alone",
+		Long: `Run the scheduler alone. --scheduler-config, or --config, names a file of kind KubeSchedulerConfiguration
+(kubescheduler.config.k8s.io/v1): profiles, plugins and their weights and arguments, extenders.`,
+		Example: `  canopus scheduler --kubeconfig /var/lib/canopus/kubeconfig/scheduler.conf
+  canopus scheduler --kubeconfig /var/lib/canopus/kubeconfig/scheduler.conf --scheduler-config profiles.yaml`,
 	}, func(cfg *config, c *cobra.Command) {
 		cfg.electionFlags(c.Flags(), true)
+		cfg.schedulerFlags(c.Flags())
 	}, func(ctx context.Context, _ *cobra.Command, cfg *config) error {
 		log, err := processLogger(cfg)
 		if err != nil {
 			return err
+		}
+		conf, err := cfg.scheduling(log)
+		if err != nil {
+			return err
+		}
+		if conf.Kubeconfig != "" {
+			cfg.kubeconfig = conf.Kubeconfig
 		}
 		// Each term reads everything anew: an old leader's caches are of no use to it.
 		return run.All(ctx, log, run.Part{Name: "scheduler", Run: func(ctx context.Context) error {
@@ -74,13 +84,17 @@ func schedulerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return elected(ctx, cfg, access, schedulerLease, log, func(ctx context.Context) error {
+			return electedScheduler(ctx, elector{cfg, conf, access, log}, func(ctx context.Context) error {
 				access, err := client.FromKubeconfig(cfg.kubeconfig, "kube-scheduler")
 				if err != nil {
 					return err
 				}
 				verdicts := verdict.NewBook()
-				s, err := newScheduler(access, nil, verdicts, log)
+				groups, err := servesPodGroups(access.Client)
+				if err != nil {
+					return err
+				}
+				s, err := newScheduler(access, scheduler.Config{Configuration: conf, PodGroups: groups, Verdicts: verdicts, Log: log})
 				if err != nil {
 					return err
 				}
@@ -186,9 +200,14 @@ func elected(ctx context.Context, cfg *config, access *client.Access, lease stri
 	if err != nil {
 		return err
 	}
+	return lead(ctx, e, log, work)
+}
+
+// lead runs work in every term of e.
+func lead(ctx context.Context, e *leader.Election, log *slog.Logger, work func(context.Context) error) error {
 	return e.Run(ctx, func(ctx context.Context) {
 		if err := work(ctx); err != nil && ctx.Err() == nil {
-			log.Error("stopped working while leading", "lease", lease, "error", err)
+			log.Error("stopped working while leading", "lease", e.Name, "error", err)
 		}
 	})
 }
@@ -199,10 +218,6 @@ func newElection(c kubernetes.Interface, lease string, log *slog.Logger) (*leade
 		return nil, err
 	}
 	return &leader.Election{Client: c, Identity: host + "_" + string(uuid.NewUUID()), Name: lease, Clock: clock.RealClock{}, Log: log}, nil
-}
-
-func newScheduler(access *client.Access, metrics prometheus.Registerer, verdicts *verdict.Book, log *slog.Logger) (*scheduler.Scheduler, error) {
-	return scheduler.New(scheduler.Config{Client: access.Client, Informers: access.Informers, Metrics: metrics, Verdicts: verdicts, Clock: clock.RealClock{}, Log: log})
 }
 
 // newControllers makes all controllers. account gives each its own identity; they read as access.

@@ -11,6 +11,7 @@ import (
 	"canopus/internal/auth"
 	"canopus/internal/client"
 	"canopus/internal/run"
+	"canopus/internal/scheduler"
 
 	"github.com/spf13/cobra"
 )
@@ -70,9 +71,14 @@ func (c *controlPlane) workers(context.Context) ([]run.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	conf, err := c.cfg.scheduling(c.log)
+	if err != nil {
+		return nil, err
+	}
+	_, groups := c.kinds.Resource(podGroups())
 	schedule := func(ctx context.Context) error {
-		return elected(ctx, c.cfg, s, schedulerLease, c.log, func(ctx context.Context) error {
-			scheduler, err := newScheduler(s, c.metrics, c.verdicts, c.log)
+		return electedScheduler(ctx, elector{c.cfg, conf, s, c.log}, func(ctx context.Context) error {
+			scheduler, err := newScheduler(s, scheduler.Config{Configuration: conf, PodGroups: groups, Metrics: c.metrics, Verdicts: c.verdicts, Log: c.log})
 			if err != nil {
 				return err
 			}

@@ -34,6 +34,7 @@ type Config struct {
 	Log       *slog.Logger
 	// Configuration says how pods of which scheduler names are scheduled; config.Default() unless set.
 	Configuration *config.Configuration
+	PodGroups     bool                  // the API server serves PodGroups
 	Seed          uint64                // of the choice among equal nodes; 0: from the clock
 	Binders       int                   // requests under way at once; 64 unless set
 	Metrics       prometheus.Registerer // sees the scheduler's metrics while it runs; optional
