@@ -23,7 +23,7 @@ import (
 
 func documents(t *testing.T) *Documents {
 	t.Helper()
-	d, err := New(builtin.Set())
+	d, err := New(builtin.Whole())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestDocumentsMatchTheServedKinds(t *testing.T) {
 	t.Parallel()
 	known := documents(t).hashes
 	var wanted []string
-	for _, doc := range operations.Documents(builtin.Set()) {
+	for _, doc := range operations.Documents(builtin.Whole()) {
 		wanted = append(wanted, doc.Name)
 		if known[doc.Name] == "" {
 			t.Errorf("there is no document %s: run `make generate`", doc.Name)
