@@ -19,10 +19,12 @@ import (
 	"canopus/internal/dns"
 	"canopus/internal/network"
 	"canopus/internal/node"
+	"canopus/internal/node/rotation"
 	"canopus/internal/proxy"
 	"canopus/internal/run"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 )
 
@@ -70,7 +72,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, cfg *config) error {
 	if err := remember(cmd, cfg); err != nil {
 		return err
 	}
-	access, err := client.FromKubeconfig(cfg.kubeconfig, "kubelet")
+	access, renews, err := nodeAccess(cfg)
 	if err != nil {
 		return err
 	}
@@ -78,14 +80,43 @@ func runAgent(ctx context.Context, cmd *cobra.Command, cfg *config) error {
 	if err := n.parse(); err != nil {
 		return err
 	}
-	if err := n.readCertificates(filepath.Dir(cfg.kubeconfig)); err != nil {
+	dir := filepath.Dir(cfg.kubeconfig)
+	if err := n.readCertificates(dir, renews); err != nil {
 		return err
 	}
 	parts, err := n.parts(ctx)
 	if err != nil {
 		return err
 	}
+	if renews {
+		r, err := rotation.New(rotation.Config{
+			Client: access.Client, Node: n.name, Addresses: []netip.Addr{n.address}, Dir: dir, Clock: n.clock, Log: log,
+		})
+		if err != nil {
+			return err
+		}
+		parts = append(parts, run.Part{Name: "certificates", Run: r.Run})
+	}
 	return run.All(ctx, log, append(parts, run.Part{Name: "informers", Run: access.RunInformers})...)
+}
+
+// nodeAccess is access with a node's credentials. Those that came inside the kubeconfig are renewed by the agent itself, in a file
+// that connections made afterwards use; those in files are somebody else's to renew.
+func nodeAccess(cfg *config) (access *client.Access, renews bool, err error) {
+	c, err := clientcmd.BuildConfigFromFlags("", cfg.kubeconfig)
+	if err != nil {
+		return nil, false, fmt.Errorf("kubeconfig %s: %w", cfg.kubeconfig, err)
+	}
+	if len(c.CertData) > 0 {
+		file := rotation.ClientFile(filepath.Dir(cfg.kubeconfig))
+		if err := rotation.Adopt(file, c.CertData, c.KeyData); err != nil {
+			return nil, false, fmt.Errorf("kubeconfig %s: %w", cfg.kubeconfig, err)
+		}
+		c.CertData, c.KeyData, c.CertFile, c.KeyFile = nil, nil, file, file
+		renews = true
+	}
+	access, err = client.FromConfig(c, "kubelet")
+	return access, renews, err
 }
 
 // localNode makes the node of a server's own process.
@@ -120,8 +151,9 @@ func (n *nodeParts) parse() error {
 	return err
 }
 
-// readCertificates takes the agent's serving certificate and the cluster's authority from dir, again whenever they change.
-func (n *nodeParts) readCertificates(dir string) error {
+// readCertificates takes the agent's serving certificate and the cluster's authority from dir, the certificate again whenever it
+// changes.
+func (n *nodeParts) readCertificates(dir string, renews bool) error {
 	ca, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
 	if err != nil {
 		return fmt.Errorf("the cluster's authority: %w: `canopus issue-node` on a server writes it", err)
@@ -130,17 +162,23 @@ func (n *nodeParts) readCertificates(dir string) error {
 	if !n.roots.AppendCertsFromPEM(ca) {
 		return fmt.Errorf("%s holds no certificate", filepath.Join(dir, "ca.crt"))
 	}
-	load := func() (*tls.Certificate, error) {
-		c, err := tls.LoadX509KeyPair(filepath.Join(dir, "kubelet.crt"), filepath.Join(dir, "kubelet.key"))
+	n.tls = &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert}
+	certFile, keyFile := filepath.Join(dir, "kubelet.crt"), filepath.Join(dir, "kubelet.key")
+	if renews {
+		cert, err1 := os.ReadFile(certFile)
+		key, err2 := os.ReadFile(keyFile)
+		if err := errors.Join(err1, err2); err != nil {
+			return fmt.Errorf("the agent's serving certificate: %w", err)
+		}
+		n.tls.GetCertificate = rotation.Serving(rotation.ServingFile(dir))
+		return rotation.Adopt(rotation.ServingFile(dir), cert, key)
+	}
+	n.tls.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		c, err := tls.LoadX509KeyPair(certFile, keyFile)
 		return &c, err
 	}
-	if _, err := load(); err != nil {
+	if _, err := n.tls.GetCertificate(nil); err != nil {
 		return fmt.Errorf("the agent's serving certificate: %w", err)
-	}
-	n.tls = &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		ClientAuth:     tls.RequestClientCert,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return load() },
 	}
 	return nil
 }
