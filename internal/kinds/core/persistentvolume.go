@@ -27,10 +27,11 @@ func PersistentVolume() *kinds.Kind {
 		stampPhase(obj.(*corev1.PersistentVolume), old.(*corev1.PersistentVolume), now)
 	}
 	return kinds.New(kinds.Spec[corev1.PersistentVolume, *corev1.PersistentVolume]{
-		GVK:        corev1.SchemeGroupVersion.WithKind("PersistentVolume"),
-		Plural:     "persistentvolumes",
-		ShortNames: []string{"pv"},
-		NewList:    func() runtime.Object { return &corev1.PersistentVolumeList{} },
+		GVK:           corev1.SchemeGroupVersion.WithKind("PersistentVolume"),
+		Plural:        "persistentvolumes",
+		ShortNames:    []string{"pv"},
+		NewList:       func() runtime.Object { return &corev1.PersistentVolumeList{} },
+		ReturnDeleted: true,
 
 		Default: func(pv *corev1.PersistentVolume) {
 			podspec.DefaultVolumeSpec(&pv.Spec)

@@ -18,11 +18,12 @@ import (
 // PersistentVolumeClaim is v1 persistentvolumeclaims: a request for storage that outlives pods.
 func PersistentVolumeClaim() *kinds.Kind {
 	return kinds.New(kinds.Spec[corev1.PersistentVolumeClaim, *corev1.PersistentVolumeClaim]{
-		GVK:        corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
-		Plural:     "persistentvolumeclaims",
-		ShortNames: []string{"pvc"},
-		Namespaced: true,
-		NewList:    func() runtime.Object { return &corev1.PersistentVolumeClaimList{} },
+		GVK:           corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
+		Plural:        "persistentvolumeclaims",
+		ShortNames:    []string{"pvc"},
+		Namespaced:    true,
+		NewList:       func() runtime.Object { return &corev1.PersistentVolumeClaimList{} },
+		ReturnDeleted: true,
 
 		Default: defaultClaim,
 		PrepareCreate: func(c *corev1.PersistentVolumeClaim) {

@@ -27,9 +27,10 @@ const (
 func CSIDriver() *kinds.Kind {
 	doc := storagev1.CSIDriverSpec{}.SwaggerDoc()
 	return kinds.New(kinds.Spec[storagev1.CSIDriver, *storagev1.CSIDriver]{
-		GVK:     storagev1.SchemeGroupVersion.WithKind("CSIDriver"),
-		Plural:  "csidrivers",
-		NewList: func() runtime.Object { return &storagev1.CSIDriverList{} },
+		GVK:           storagev1.SchemeGroupVersion.WithKind("CSIDriver"),
+		Plural:        "csidrivers",
+		NewList:       func() runtime.Object { return &storagev1.CSIDriverList{} },
+		ReturnDeleted: true,
 
 		Default: defaultDriver,
 		PrepareUpdate: func(d, old *storagev1.CSIDriver) {

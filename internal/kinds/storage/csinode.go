@@ -20,9 +20,10 @@ const maxNodeID = 256
 // CSINode is storage.k8s.io/v1 csinodes: the drivers that run on a node.
 func CSINode() *kinds.Kind {
 	return kinds.New(kinds.Spec[storagev1.CSINode, *storagev1.CSINode]{
-		GVK:     storagev1.SchemeGroupVersion.WithKind("CSINode"),
-		Plural:  "csinodes",
-		NewList: func() runtime.Object { return &storagev1.CSINodeList{} },
+		GVK:           storagev1.SchemeGroupVersion.WithKind("CSINode"),
+		Plural:        "csinodes",
+		NewList:       func() runtime.Object { return &storagev1.CSINodeList{} },
+		ReturnDeleted: true,
 
 		// The health of drivers' storage is off by default.
 		PrepareCreate: func(n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} },

@@ -28,10 +28,11 @@ const (
 func StorageClass() *kinds.Kind {
 	doc := storagev1.StorageClass{}.SwaggerDoc()
 	return kinds.New(kinds.Spec[storagev1.StorageClass, *storagev1.StorageClass]{
-		GVK:        storagev1.SchemeGroupVersion.WithKind("StorageClass"),
-		Plural:     "storageclasses",
-		ShortNames: []string{"sc"},
-		NewList:    func() runtime.Object { return &storagev1.StorageClassList{} },
+		GVK:           storagev1.SchemeGroupVersion.WithKind("StorageClass"),
+		Plural:        "storageclasses",
+		ShortNames:    []string{"sc"},
+		NewList:       func() runtime.Object { return &storagev1.StorageClassList{} },
+		ReturnDeleted: true,
 
 		Default: func(c *storagev1.StorageClass) {
 			if c.ReclaimPolicy == nil {

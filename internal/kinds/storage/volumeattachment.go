@@ -22,9 +22,10 @@ const maxErrorSize = 1024
 func VolumeAttachment() *kinds.Kind {
 	spec, status := storagev1.VolumeAttachmentSpec{}.SwaggerDoc(), storagev1.VolumeAttachmentStatus{}.SwaggerDoc()
 	return kinds.New(kinds.Spec[storagev1.VolumeAttachment, *storagev1.VolumeAttachment]{
-		GVK:     storagev1.SchemeGroupVersion.WithKind("VolumeAttachment"),
-		Plural:  "volumeattachments",
-		NewList: func() runtime.Object { return &storagev1.VolumeAttachmentList{} },
+		GVK:           storagev1.SchemeGroupVersion.WithKind("VolumeAttachment"),
+		Plural:        "volumeattachments",
+		NewList:       func() runtime.Object { return &storagev1.VolumeAttachmentList{} },
+		ReturnDeleted: true,
 
 		Default: func(a *storagev1.VolumeAttachment) {
 			if inline := a.Spec.Source.InlineVolumeSpec; inline != nil {

@@ -17,10 +17,11 @@ import (
 // VolumeAttributesClass is storage.k8s.io/v1 volumeattributesclasses: settings of a volume that may change in its life.
 func VolumeAttributesClass() *kinds.Kind {
 	return kinds.New(kinds.Spec[storagev1.VolumeAttributesClass, *storagev1.VolumeAttributesClass]{
-		GVK:        storagev1.SchemeGroupVersion.WithKind("VolumeAttributesClass"),
-		Plural:     "volumeattributesclasses",
-		ShortNames: []string{"vac"},
-		NewList:    func() runtime.Object { return &storagev1.VolumeAttributesClassList{} },
+		GVK:           storagev1.SchemeGroupVersion.WithKind("VolumeAttributesClass"),
+		Plural:        "volumeattributesclasses",
+		ShortNames:    []string{"vac"},
+		NewList:       func() runtime.Object { return &storagev1.VolumeAttributesClassList{} },
+		ReturnDeleted: true,
 
 		Validate: validateAttributesClass,
 		ValidateUpdate: func(c, old *storagev1.VolumeAttributesClass) field.ErrorList {

@@ -147,7 +147,10 @@ func (k *kindOps) object() {
 	}
 	if k.can("delete") {
 		o := k.op(http.MethodDelete, path, "delete", article(kind, "delete"))
-		o.Action, o.Body, o.Consumes, o.Response = "delete", metav1.DeleteOptions{}, anyType(), metav1.Status{}
+		o.Action, o.Body, o.Consumes = "delete", metav1.DeleteOptions{}, anyType()
+		if !k.served.Kind.ReturnDeleted {
+			o.Response = metav1.Status{}
+		}
 		o.Responses = []int{http.StatusOK, http.StatusAccepted}
 		o.Params = append(o.Params, deleteParams()...)
 		k.add(o)
