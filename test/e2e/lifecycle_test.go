@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,6 +24,7 @@ func TestLifeOfACluster(t *testing.T) {
 	}
 	address := strings.Fields(rest)[0]
 	life.run(t, 0, "status")
+	data := life.volume(t)
 	before := life.containers(t)
 	if out := life.run(t, 0, "up", "--demo"); !strings.Contains(out, "runs already") || !strings.Contains(out, address) {
 		t.Errorf("up on a running cluster says:\n%s", out)
@@ -46,6 +48,9 @@ func TestLifeOfACluster(t *testing.T) {
 		if data, err := os.ReadFile(dir + "/cgroup.procs"); err == nil && len(data) > 0 {
 			t.Errorf("processes %q still run in %s", data, dir)
 		}
+	}
+	if got, err := os.ReadFile(data); err != nil || string(got) != "kept" {
+		t.Errorf("the data of a persistent volume after its pod was stopped: %q, %v", got, err)
 	}
 	life.run(t, 0, "up", "--demo")
 	life.run(t, 1, "reset") // no terminal to ask on
@@ -74,6 +79,21 @@ func (l *life) run(t *testing.T, code int, args ...string) string {
 		t.Fatalf("canopus %s ended with %d instead of %d:\n%s", strings.Join(args, " "), got, code, out)
 	}
 	return out
+}
+
+// volume makes a pod with a persistent volume, puts a file there and returns its path on the node.
+func (l *life) volume(t *testing.T) string {
+	t.Helper()
+	l.Input(t, manifest(t, "keeper.yaml"), "apply", "-f", "-")
+	l.Kubectl(t, "wait", "pod/keeper", "--for=condition=Ready", "--timeout=60s")
+	path := filepath.Join(l.Kubectl(t, "get", "pv", "-o", "jsonpath={.items[0].spec.local.path}"), "file")
+	if !strings.HasPrefix(path, l.Node.Dir+"/data/volumes/") {
+		t.Fatalf("the volume is at %s", path)
+	}
+	if err := os.WriteFile(path, []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // containers lists the demo's containers with how often each was restarted.
@@ -107,7 +127,7 @@ func (l *life) nothingLeft(t *testing.T) {
 			t.Errorf("cgroup %s is left", dir)
 		}
 	}
-	for _, dir := range []string{l.Node.Run, l.Node.Dir + "/pods", l.Node.Dir + "/containers", l.Node.Kubeconfig(), l.Node.Dir + "/data/etcd", l.Node.Dir + "/data/bin"} {
+	for _, dir := range []string{l.Node.Run, l.Node.Dir + "/pods", l.Node.Dir + "/containers", l.Node.Kubeconfig(), l.Node.Dir + "/data/etcd", l.Node.Dir + "/data/bin", l.Node.Dir + "/data/volumes"} {
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%s is left", dir)
 		}
