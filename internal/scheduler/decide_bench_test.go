@@ -75,7 +75,7 @@ type benchRig struct {
 }
 
 func newBenchRig(nodes int) *benchRig {
-	s := &Scheduler{Config: Config{}, cluster: newCluster(), queue: newQueue(),
+	s := &Scheduler{gangs: newGangs(), cluster: newCluster(), queue: newQueue(),
 		options: options{rules: defaultRules(), rand: rand.New(rand.NewPCG(1, 2))}}
 	for i := range nodes {
 		s.cluster.setNode(testNode(fmt.Sprintf("n%05d", i), func(n *corev1.Node) {

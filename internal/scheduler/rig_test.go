@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 
+	"canopus/internal/apiserver"
 	"canopus/internal/apiserver/apitest"
 )
 
@@ -35,7 +36,13 @@ type rig struct {
 // start runs a scheduler until the test ends. tune may change its configuration, and how it writes.
 func start(t testing.TB, tune func(*Config, *rest.Config)) *rig {
 	t.Helper()
-	server := apitest.Start(t)
+	return startOn(t, tune)
+}
+
+// startOn is start with an API server of its own kind.
+func startOn(t testing.TB, tune func(*Config, *rest.Config), options ...func(*apiserver.Config)) *rig {
+	t.Helper()
+	server := apitest.Start(t, options...)
 	reads := rest.CopyConfig(server.Admin)
 	reads.ContentType = "application/vnd.kubernetes.protobuf"
 	reads.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"

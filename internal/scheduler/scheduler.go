@@ -49,6 +49,7 @@ type Scheduler struct {
 	queue    *queue
 	options  options // of pods with a name that no profile has: there are none in the queue
 	profiles map[string]*profile
+	gangs    *gangs
 	outbox   *outbox
 	handlers []handler
 	metrics  *metrics
@@ -82,6 +83,7 @@ func New(c Config) (*Scheduler, error) {
 		outbox:   newOutbox(),
 		metrics:  newMetrics(c.Configuration.Profiles[0].Name),
 		profiles: map[string]*profile{},
+		gangs:    newGangs(),
 	}
 	if err := s.makeProfiles(c.Configuration); err != nil {
 		return nil, err
@@ -98,7 +100,7 @@ func New(c Config) (*Scheduler, error) {
 		{c.Informers.Core().V1().ReplicationControllers().Informer(), handle(s.inbox, (*Scheduler).observeReplicationController, (*Scheduler).forgetReplicationController)},
 		{c.Informers.Apps().V1().StatefulSets().Informer(), handle(s.inbox, (*Scheduler).observeStatefulSet, (*Scheduler).forgetStatefulSet)},
 		{c.Informers.Core().V1().Pods().Informer(), s.podHandler()},
-	}, volumeSources(c.Informers, s.inbox)...) {
+	}, append(volumeSources(c.Informers, s.inbox), s.groupSources()...)...) {
 		registration, err := r.informer.AddEventHandler(r.handler)
 		if err != nil {
 			return nil, err
@@ -184,6 +186,10 @@ func (s *Scheduler) sleep(ctx context.Context) {
 
 // schedule decides on one pod and hands the outcome to the binders.
 func (s *Scheduler) schedule(w *queued) {
+	if g := s.gangOf(w.info.pod); g != nil {
+		s.scheduleGang(w, g)
+		return
+	}
 	w.tried = s.Clock.Now()
 	o := s.optionsOf(w.info.pod)
 	d := decide(s.cluster, w.info, o)
@@ -259,6 +265,7 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 		s.forgetPod(pod)
 		return
 	}
+	s.gangs.join(pod)
 	if pod.Spec.NodeName != "" {
 		s.observePlaced(pod, now)
 		return
@@ -273,6 +280,9 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 	if len(pod.Spec.SchedulingGates) > 0 {
 		s.forgetWaiting(pod.UID)
 		s.queue.gate(pod.UID)
+		return
+	}
+	if s.hold(pod) {
 		return
 	}
 	p := s.cluster.pending(pod)
@@ -310,10 +320,12 @@ func (s *Scheduler) observePlaced(pod *corev1.Pod, now time.Time) {
 func (s *Scheduler) forgetWaiting(uid types.UID) {
 	s.queue.remove(uid)
 	s.cluster.dismiss(uid)
+	delete(s.gangs.held, uid)
 }
 
 func (s *Scheduler) forgetPod(pod *corev1.Pod) {
 	s.forgetWaiting(pod.UID)
+	s.gangs.leave(pod.UID)
 	s.unplace(pod.UID)
 }
 

@@ -5,12 +5,19 @@ import rbacv1 "k8s.io/api/rbac/v1"
 // selfServing is the right to get a serving certificate for a node's own addresses without a person's approval.
 const selfServing = "canopus:certificatesigningrequests:selfnodeserver"
 
+// podGroups is the scheduler's right to know groups of pods, served or not.
+const podGroups = "canopus:pod-group-scheduler"
+
 // ownRoles are ours alone: upstream leaves it to installers how nodes renew their certificates, and has the last one behind
 // a feature gate.
 func ownRoles() []rbacv1.ClusterRole {
 	return []rbacv1.ClusterRole{
 		role(selfServing,
 			on("create", "certificates.k8s.io", "certificatesigningrequests/selfnodeserver"),
+		),
+		role(podGroups, // upstream gives it to its scheduler's own role, where its feature gate is on
+			on(read, "scheduling.k8s.io", "podgroups"),
+			on("patch update", "scheduling.k8s.io", "podgroups/status"),
 		),
 		role(controllerRole+"storage-version-migrator-controller",
 			on("list patch get", "*", "*"),
@@ -32,6 +39,7 @@ func ownBindings() []rbacv1.ClusterRoleBinding {
 		named("canopus:node-client-certificates", bind("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", group("system:nodes"))),
 		named("canopus:node-serving-certificates", bind(selfServing, group("system:nodes"))),
 		named("canopus:serving-certificate-approver", bind("system:certificates.k8s.io:kubelet-serving-approver", account("certificate-controller"))),
+		bind(podGroups, user("system:kube-scheduler")),
 		bind(controllerRole+"storage-version-migrator-controller", account("storage-version-migrator-controller")),
 	}
 }

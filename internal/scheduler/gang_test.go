@@ -1,0 +1,188 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"canopus/internal/apiserver"
+	"canopus/internal/kinds/builtin"
+)
+
+func inGroup(name string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: &name} }
+}
+
+// withGroups starts a scheduler on an API server that serves pod groups.
+func withGroups(t *testing.T) *rig {
+	t.Helper()
+	return startOn(t, func(c *Config, _ *rest.Config) { c.PodGroups = true }, func(c *apiserver.Config) {
+		set, err := builtin.Choose(map[string]string{"scheduling.k8s.io/v1beta1": "true"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Kinds = set
+	})
+}
+
+func (r *rig) group(name string, minCount int32) {
+	r.t.Helper()
+	g := &schedulingv1beta1.PodGroup{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns"}}
+	g.Spec.SchedulingPolicy.Gang = &schedulingv1beta1.GangSchedulingPolicy{MinCount: minCount}
+	if _, err := r.SchedulingV1beta1().PodGroups("ns").Create(r.t.Context(), g, metav1.CreateOptions{}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) groupIs(name string, status metav1.ConditionStatus, message string) {
+	r.t.Helper()
+	r.eventually("group "+name, func(ctx context.Context) (string, error) {
+		g, err := r.SchedulingV1beta1().PodGroups("ns").Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		c := meta.FindStatusCondition(g.Status.Conditions, "PodGroupInitiallyScheduled")
+		if c != nil && c.Status == status && strings.Contains(c.Message, message) {
+			return "", nil
+		}
+		return fmt.Sprintf("%+v", g.Status), nil
+	})
+}
+
+// members counts the pods of a group and those of them that have nodes.
+func (r *rig) members(group string) (bound, all int) {
+	r.t.Helper()
+	list, err := r.CoreV1().Pods("ns").List(r.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i := range list.Items {
+		if key, ok := groupOf(&list.Items[i]); ok && key.Name == group {
+			all++
+			if list.Items[i].Spec.NodeName != "" {
+				bound++
+			}
+		}
+	}
+	return bound, all
+}
+
+func TestGangsWaitForAll(t *testing.T) {
+	t.Parallel()
+	r := withGroups(t)
+	r.node("a", nil) // 4 CPUs
+	r.pod("g0", with(inGroup("g"), cpu("2")))
+	r.refused("g0", `waiting for pods's pod group "g" to appear in scheduling queue`)
+	r.group("g", 3)
+	r.pod("g1", with(inGroup("g"), cpu("2")))
+	r.refused("g1", "waiting for minCount pods from a gang to appear in scheduling queue")
+	r.pod("g2", with(inGroup("g"), cpu("2")))
+	const why = `pod group "g" needs nodes for 3 pods, and there are for 2: 0/1 nodes are available: 1 Insufficient cpu.`
+	r.refused("g2", why)
+	r.groupIs("g", metav1.ConditionFalse, why)
+
+	// What the gang does not get, others may have: nothing was kept for it.
+	r.pod("other", cpu("3"))
+	r.bound("other", "a")
+	if bound, _ := r.members("g"); bound != 0 {
+		t.Fatalf("%d pods of an incomplete gang have nodes", bound)
+	}
+	r.node("b", nil)
+	r.node("c", nil)
+	r.eventually("the gang has nodes", func(context.Context) (string, error) {
+		bound, all := r.members("g")
+		if bound == 3 {
+			return "", nil
+		}
+		return fmt.Sprintf("%d of %d", bound, all), nil
+	})
+	r.groupIs("g", metav1.ConditionTrue, "")
+
+	// A complete gang's further pods are scheduled one by one.
+	r.gone("other")
+	r.pod("g3", with(inGroup("g"), cpu("1")))
+	r.eventually("the fourth has a node", func(context.Context) (string, error) {
+		bound, _ := r.members("g")
+		if bound == 4 {
+			return "", nil
+		}
+		return fmt.Sprint(bound), nil
+	})
+}
+
+// TestGangsDoNotDeadlock: each of two gangs would fit alone; interleaved, with room held, neither would.
+func TestGangsDoNotDeadlock(t *testing.T) {
+	t.Parallel()
+	r := withGroups(t)
+	r.group("g", 4)
+	r.group("h", 4)
+	for i := range 4 {
+		r.pod(fmt.Sprintf("g%d", i), with(inGroup("g"), cpu("1")))
+		r.pod(fmt.Sprintf("h%d", i), with(inGroup("h"), cpu("1")))
+	}
+	r.node("a", nil)
+	winner, loser := "", ""
+	r.eventually("one gang runs", func(context.Context) (string, error) {
+		g, _ := r.members("g")
+		h, _ := r.members("h")
+		switch {
+		case g == 4 && h == 0:
+			winner, loser = "g", "h"
+		case h == 4 && g == 0:
+			winner, loser = "h", "g"
+		default:
+			return fmt.Sprintf("g %d, h %d", g, h), nil
+		}
+		return "", nil
+	})
+	r.groupIs(loser, metav1.ConditionFalse, "")
+	for i := range 4 {
+		r.gone(fmt.Sprintf("%s%d", winner, i))
+	}
+	r.eventually("the other gang runs", func(context.Context) (string, error) {
+		bound, _ := r.members(loser)
+		if bound == 4 {
+			return "", nil
+		}
+		return fmt.Sprint(bound), nil
+	})
+}
+
+func TestMembership(t *testing.T) {
+	t.Parallel()
+	g := newGangs()
+	key := types.NamespacedName{Namespace: "ns", Name: "g"}
+	pod := testPod("p", inGroup("g"))
+	g.join(pod)
+	if got := g.waiting(key); !strings.Contains(got, "pod group") {
+		t.Errorf("without a group: %q", got)
+	}
+	g.groups[key] = &schedulingv1beta1.PodGroup{Spec: schedulingv1beta1.PodGroupSpec{SchedulingPolicy: schedulingv1beta1.PodGroupSchedulingPolicy{
+		Gang: &schedulingv1beta1.GangSchedulingPolicy{MinCount: 2}}}}
+	if got := g.waiting(key); !strings.Contains(got, "minCount") {
+		t.Errorf("one of two: %q", got)
+	}
+	g.join(testPod("q", inGroup("g")))
+	if got := g.waiting(key); got != "" {
+		t.Errorf("two of two: %q", got)
+	}
+	going := pod.DeepCopy()
+	going.DeletionTimestamp = &metav1.Time{}
+	g.join(going)
+	if got := g.waiting(key); got == "" {
+		t.Error("a pod on its way out counts")
+	}
+	g.leave(types.UID("q"))
+	g.leave(testPod("q", nil).UID)
+	if len(g.members) != 0 || len(g.of) != 0 {
+		t.Errorf("left behind: %+v", g)
+	}
+}
