@@ -31,6 +31,11 @@ type spreadCount struct {
 	eligible  func(n *node) bool
 	domains   map[string]*domain // by label value
 	used      int64
+
+	// located are the domains by node.at, for the order of that number; nil for a node without the label. Made when it is read
+	// first after a node or the order has changed.
+	located []*domain
+	order   uint64 // 0: to be made
 }
 
 type domain struct {
@@ -114,7 +119,27 @@ func (s *spreadCount) matches(pod *corev1.Pod) bool {
 	return pod.Namespace == s.namespace && pod.DeletionTimestamp == nil && s.selector.Matches(labels.Set(pod.Labels))
 }
 
+// domainsOf returns the domain of each node, by node.at. One that s does not count holds no pods.
+func (s *spreadCount) domainsOf(c *cluster) []*domain {
+	if s.order == c.ordered {
+		return s.located
+	}
+	nothing := &domain{}
+	s.located, s.order = make([]*domain, len(c.order)), c.ordered
+	for i, n := range c.order {
+		value, ok := n.object.Labels[s.topology]
+		if !ok {
+			continue
+		}
+		if s.located[i] = s.domains[value]; s.located[i] == nil {
+			s.located[i] = nothing
+		}
+	}
+	return s.located
+}
+
 func (s *spreadCount) countNode(n *node, sign int) {
+	s.order = 0
 	if !s.eligible(n) {
 		return
 	}
@@ -177,8 +202,8 @@ func (s *spreadCount) fewest(minDomains *int32) int {
 // filterSpread refuses nodes on which p would leave its domain more than maxSkew ahead of the emptiest one.
 func filterSpread(c *cluster, p *podInfo) check {
 	type bound struct {
-		counts *spreadCount
-		limit  int // most matching pods the domain may hold before p
+		domains []*domain
+		limit   int // most matching pods the domain may hold before p
 	}
 	var bounds []bound
 	for i := range p.spread.hard {
@@ -188,18 +213,17 @@ func filterSpread(c *cluster, p *podInfo) check {
 		if constraint.selector.Matches(labels.Set(p.pod.Labels)) {
 			self = 1
 		}
-		bounds = append(bounds, bound{counts, counts.fewest(constraint.MinDomains) + int(constraint.MaxSkew) - self})
+		bounds = append(bounds, bound{counts.domainsOf(c), counts.fewest(constraint.MinDomains) + int(constraint.MaxSkew) - self})
 	}
 	if bounds == nil {
 		return nil
 	}
 	return func(n *node) reason {
 		for _, b := range bounds {
-			value, ok := n.object.Labels[b.counts.topology]
-			if !ok {
+			switch d := b.domains[n.at]; {
+			case d == nil:
 				return final(spreadNoLabel)
-			}
-			if d := b.counts.domains[value]; d != nil && d.pods > b.limit {
+			case d.pods > b.limit:
 				return passing(spreadSkew)
 			}
 		}
