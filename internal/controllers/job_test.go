@@ -6,12 +6,18 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
 )
 
@@ -128,6 +134,107 @@ func TestJobs(t *testing.T) {
 		}
 		return "", nil
 	})
+}
+
+// TestJobTakenOverIsCountedOnce starts a controller whose cache of pods is from before its predecessor counted one.
+func TestJobTakenOverIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	late := make(chan struct{})
+	var counted metav1.ObjectMeta
+	c := start(t, func(config *Config, _ *rest.Config) {
+		client := config.Reader
+		counted = countedPod(t, client)
+		before, err := client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		countAway(t, client, counted)
+		config.Informers.InformerFor(&corev1.Pod{}, func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer {
+			return cache.NewSharedIndexInformer(listFirst{&cache.ListWatch{
+				ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) { return before.DeepCopy(), nil },
+				WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+					select {
+					case <-late:
+						return client.CoreV1().Pods("").Watch(ctx, o)
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				},
+			}}, &corev1.Pod{}, 0, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
+		})
+	})
+	c.eventually("a pod for what is left to do", func(ctx context.Context) (string, error) {
+		j, err := c.BatchV1().Jobs("default").Get(ctx, "taken", metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		if u := j.Status.UncountedTerminatedPods; j.Status.Succeeded != 1 || u != nil && len(u.Succeeded) > 0 {
+			t.Fatalf("the pod is counted again: %+v", j.Status)
+		}
+		if len(c.pods(ctx)) < 2 {
+			return "there is none", nil
+		}
+		return "", nil
+	})
+	close(late)
+	c.hollow("node-1")
+	if s := c.ended("taken", batchv1.JobComplete).Status; s.Succeeded != 2 {
+		t.Errorf("%+v", s)
+	}
+	if pods := c.pods(t.Context()); len(pods) != 2 {
+		t.Errorf("%d pods ran for two completions", len(pods))
+	}
+}
+
+// listFirst makes a reflector list before it watches.
+type listFirst struct{ *cache.ListWatch }
+
+// IsWatchListSemanticsUnSupported is asked for by reflectors, by this name.
+func (listFirst) IsWatchListSemanticsUnSupported() bool { return true }
+
+// countedPod makes a Job of two completions and its first pod, which has succeeded and waits to be counted.
+func countedPod(t *testing.T, client kubernetes.Interface) metav1.ObjectMeta {
+	t.Helper()
+	_, err := client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	j, err := client.BatchV1().Jobs("default").Create(t.Context(), work("taken", "exit-0", func(s *batchv1.JobSpec) {
+		s.Completions, s.Parallelism = ptr.To(int32(2)), ptr.To(int32(1))
+	}), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := client.CoreV1().Pods("default").Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "first", Labels: j.Spec.Template.Labels, Finalizers: []string{batchv1.JobTrackingFinalizer},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(j, batchv1.SchemeGroupVersion.WithKind("Job"))},
+		},
+		Spec: j.Spec.Template.Spec,
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.CoreV1().Pods("default").Patch(t.Context(), p.Name, types.MergePatchType, []byte(`{"status":{"phase":"Succeeded"}}`), metav1.PatchOptions{}, "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.ObjectMeta
+}
+
+// countAway does with the pod what a controller does: it takes the finalizer away and counts.
+func countAway(t *testing.T, client kubernetes.Interface, pod metav1.ObjectMeta) {
+	t.Helper()
+	_, err := client.CoreV1().Pods("default").Patch(t.Context(), pod.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := metav1.Now().UTC().Format(time.RFC3339)
+	_, err = client.BatchV1().Jobs("default").Patch(t.Context(), "taken", types.MergePatchType,
+		[]byte(`{"status":{"succeeded":1,"startTime":"`+now+`","uncountedTerminatedPods":{}}}`), metav1.PatchOptions{}, "status")
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestJobStopsAtAnyWrite fails each write of a Job's life in turn: every pod is counted, and once.

@@ -117,9 +117,13 @@ func cronReplace(t *testing.T, s *space) {
 		}
 		return nil
 	})
-	if got := s.ready(t, app("replace"), 1)[0]; got.Labels[batchv1.JobNameLabel] == first.Name {
-		t.Errorf("%s of the replaced job still runs", got.Name)
-	}
+	until(t, "the pod of the new job alone", func() error {
+		pods := s.pods(t, app("replace"))
+		if len(pods) != 1 || !isReady(&pods[0]) || pods[0].Labels[batchv1.JobNameLabel] == first.Name {
+			return fmt.Errorf("%s", describe(pods))
+		}
+		return nil
+	})
 }
 
 // cronSuspend: no Job while suspended, though its time has come: it came for another CronJob.

@@ -2,7 +2,7 @@
 //
 // Each pod carries a finalizer until the Job's status has accounted for it, so that none is counted twice or lost however
 // pods, controllers and machines come and go: count.go says how. plan.go, count.go, failure.go and indexes.go decide,
-// apply.go acts, orphan.go frees the pods of Jobs that are gone, this file observes.
+// apply.go acts, orphan.go frees the pods of Jobs that are gone, term.go takes Jobs over from another leader, this file observes.
 package job
 
 import (
@@ -44,6 +44,7 @@ type Controller struct {
 	// freed holds pods whose finalizer we took away, as the server answered, until the cache shows it: one that the cache
 	// shows with a finalizer would be counted a second time.
 	freed map[types.UID]*corev1.Pod
+	taken map[types.UID]bool // Jobs that were taken over from whoever had the office before: see term.go
 }
 
 // New makes a controller that does nothing before Run.
@@ -54,7 +55,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	jobs, pods := d.Informers.Batch().V1().Jobs(), d.Informers.Core().V1().Pods()
 	c := &Controller{
 		Deps: d, jobs: jobs.Lister(), pods: pods.Informer(),
-		written: reconcile.NewWritten[*corev1.Pod](), freed: map[types.UID]*corev1.Pod{},
+		written: reconcile.NewWritten[*corev1.Pod](), freed: map[types.UID]*corev1.Pod{}, taken: map[types.UID]bool{},
 	}
 	c.claimer = &podclaim.Claimer{
 		Client: d.Client, Pods: c.pods, GVK: batchv1.SchemeGroupVersion.WithKind(kind), Finalizer: batchv1.JobTrackingFinalizer,
@@ -102,6 +103,9 @@ func (c *Controller) Run(ctx context.Context) error {
 func (c *Controller) jobChanged(old, j *batchv1.Job) []types.NamespacedName {
 	if j == nil {
 		c.written.Forget(old.UID)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.taken, old.UID)
 		return nil
 	}
 	return []types.NamespacedName{reconcile.Key(j)}
@@ -174,7 +178,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	for _, p := range adopted {
 		c.written.Created(j.UID, p)
 	}
-	pods, err := c.controlled(j)
+	pods, err := c.controlled(ctx, j, selector)
 	if err != nil {
 		return 0, err
 	}
@@ -186,11 +190,14 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 }
 
 // controlled returns the pods of j, our own writes included.
-func (c *Controller) controlled(j *batchv1.Job) ([]*corev1.Pod, error) {
+func (c *Controller) controlled(ctx context.Context, j *batchv1.Job, selector labels.Selector) ([]*corev1.Pod, error) {
 	seen := c.pods.GetStore().LastStoreSyncResourceVersion() // before the list: see Written.View
 	pods, err := reconcile.Indexed[*corev1.Pod](c.pods, reconcile.ByController, string(j.UID))
 	if err != nil {
 		return nil, err
+	}
+	if err := c.takeOver(ctx, j, selector, pods); err != nil {
+		return nil, fmt.Errorf("job %s/%s: %w", j.Namespace, j.Name, err)
 	}
 	pods = c.written.View(j.UID, pods, seen)
 	c.mu.Lock()
