@@ -3,8 +3,10 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 )
 
@@ -234,11 +237,9 @@ func (c *cluster) claims(what string, want ...string) {
 	})
 }
 
-func TestStatefulSetClaims(t *testing.T) {
-	t.Parallel()
-	c := start(t, nil)
-	c.hollow("node-1")
-	set := stateful("db", 3)
+// keeping is a set whose pods have a claim each.
+func keeping(name string, replicas int32) *appsv1.StatefulSet {
+	set := stateful(name, replicas)
 	set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{
 		ObjectMeta: metav1.ObjectMeta{Name: "data"},
 		Spec: corev1.PersistentVolumeClaimSpec{
@@ -246,6 +247,61 @@ func TestStatefulSetClaims(t *testing.T) {
 			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},
 		},
 	}}
+	return set
+}
+
+// TestStatefulSetClaimsSurviveAnyWrite loses the n-th write, for every n that making, scaling and removing a set with
+// claims is made of: no claim is lost, left over or collected too early.
+func TestStatefulSetClaimsSurviveAnyWrite(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= 12; n++ {
+		t.Run(fmt.Sprintf("write %d", n), func(t *testing.T) {
+			var mu sync.Mutex
+			left := n
+			c := start(t, func(_ *Config, writer *rest.Config) {
+				writer.Wrap(func(next http.RoundTripper) http.RoundTripper { return statefulFaults{faults{next, &mu, &left}} })
+			})
+			c.hollow("node-1")
+			set := keeping("db", 2)
+			set.Spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
+				WhenDeleted: appsv1.DeletePersistentVolumeClaimRetentionPolicyType, WhenScaled: appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
+			}
+			if _, err := c.AppsV1().StatefulSets("default").Create(t.Context(), set, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			c.images("db", "v1", "v1")
+			c.claims("two claims", "data-db-0 of StatefulSet", "data-db-1 of StatefulSet")
+			c.patchSet("db", `{"spec":{"replicas":1}}`)
+			c.images("db", "v1")
+			c.claims("one claim goes with its pod", "data-db-0 of StatefulSet")
+			c.patchSet("db", `{"spec":{"replicas":2}}`)
+			c.images("db", "v1", "v1")
+			c.claims("a new claim comes with a new pod", "data-db-0 of StatefulSet", "data-db-1 of StatefulSet")
+			if err := c.AppsV1().StatefulSets("default").Delete(t.Context(), "db", metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationBackground)}); err != nil {
+				t.Fatal(err)
+			}
+			c.claims("no claim stays")
+		})
+	}
+}
+
+// statefulFaults counts writes of sets, their pods and claims only.
+type statefulFaults struct{ faults }
+
+func (f statefulFaults) RoundTrip(r *http.Request) (*http.Response, error) {
+	for _, part := range []string{"/statefulsets", "/pods", "/controllerrevisions", "/persistentvolumeclaims"} {
+		if strings.Contains(r.URL.Path, part) {
+			return f.faults.RoundTrip(r)
+		}
+	}
+	return f.next.RoundTrip(r)
+}
+
+func TestStatefulSetClaims(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	c.hollow("node-1")
+	set := keeping("db", 3)
 	if _, err := c.AppsV1().StatefulSets("default").Create(t.Context(), set, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
