@@ -31,8 +31,11 @@ func together() []story {
 		{"namespace-deletion", namespaceDeletion},
 		{"token", token},
 		{"access", access},
+		{"certificate", certificate},
 		{"bad-input", badInput},
 		{"installed-kubectl", installedKubectl},
+		{"quota", quotas},
+		{"autoscale", autoscale},
 		{"stateful", stateful},
 		{"volumes", volumes},
 	}
