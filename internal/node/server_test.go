@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/util/exec"
+	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
 // serving makes a certificate for loopback, and its PEM for clients.
@@ -99,14 +101,39 @@ httpd -p 8080 -h /tmp/www 2>&1 & `+forever)
 	t.Run("exec", func(t *testing.T) { testExec(t, admin) })
 	t.Run("port-forward", func(t *testing.T) { testPortForward(t, admin) })
 	t.Run("statistics", func(t *testing.T) {
-		if code, body := get(t, admin, "/stats/summary"); code != http.StatusOK || !strings.Contains(body, `"name":"web"`) {
-			t.Errorf("%d %s", code, body)
-		}
+		testSummary(t, admin)
 		if code, body := get(t, admin, "/metrics/resource"); code != http.StatusOK ||
-			!strings.Contains(body, `container_memory_working_set_bytes{container="main",namespace="default",pod="web"}`) {
+			!strings.Contains(body, `container_memory_working_set_bytes{container="main",namespace="default",pod="web"}`) ||
+			!strings.Contains(body, "\nresource_scrape_error 0\n") || !strings.Contains(body, "\nnode_cpu_usage_seconds_total ") {
 			t.Errorf("%d %s", code, body)
 		}
 	})
+}
+
+// testSummary checks that what monitoring reads is there and not nothing.
+func testSummary(t *testing.T, admin *rest.Config) {
+	code, body := get(t, admin, "/stats/summary")
+	var sum statsapi.Summary
+	if err := json.Unmarshal([]byte(body), &sum); code != http.StatusOK || err != nil {
+		t.Fatalf("%d %v %s", code, err, body)
+	}
+	n := sum.Node
+	if *n.CPU.UsageCoreNanoSeconds == 0 || *n.Memory.WorkingSetBytes == 0 || *n.Fs.CapacityBytes <= *n.Fs.AvailableBytes || *n.Rlimit.NumOfRunningProcesses == 0 || n.Runtime.ImageFs == nil {
+		t.Errorf("node: %s", body)
+	}
+	for _, p := range sum.Pods {
+		if p.PodRef.Name != "web" {
+			continue
+		}
+		if c := p.Containers[0]; c.Name != "main" || c.CPU.UsageCoreNanoSeconds == nil || *c.Memory.WorkingSetBytes == 0 || c.Rootfs == nil {
+			t.Errorf("container: %s", body)
+		}
+		if p.Network == nil || p.Network.Name != "eth0" || p.ProcessStats == nil {
+			t.Errorf("pod: %s", body)
+		}
+		return
+	}
+	t.Errorf("no pod web in %s", body)
 }
 
 func get(t *testing.T, c *rest.Config, path string) (int, string) {

@@ -13,6 +13,7 @@ type Usage struct {
 	At, Boot                          time.Time
 	CPUNanos                          uint64 // since boot, over all CPUs
 	MemoryAvailable, MemoryWorkingSet uint64
+	SwapAvailable, SwapUsed           uint64
 }
 
 // Use reads the machine's counters.
@@ -25,7 +26,8 @@ func Use(now time.Time) (Usage, error) {
 	if err != nil {
 		return Usage{}, fmt.Errorf("cpu time of the machine: %w", err)
 	}
-	u := Usage{At: now, MemoryAvailable: uint64(mem["MemAvailable"]), MemoryWorkingSet: uint64(mem["MemTotal"] - mem["MemAvailable"])}
+	u := Usage{At: now, MemoryAvailable: uint64(mem["MemAvailable"]), MemoryWorkingSet: uint64(mem["MemTotal"] - mem["MemAvailable"]),
+		SwapAvailable: uint64(mem["SwapFree"]), SwapUsed: uint64(mem["SwapTotal"] - mem["SwapFree"])}
 	const nanosPerTick = 1e9 / 100 // the kernel shows hundredths of a second on every architecture
 	for _, line := range strings.Split(string(b), "\n") {
 		f := strings.Fields(line)

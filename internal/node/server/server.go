@@ -48,6 +48,8 @@ type Config struct {
 type Server struct {
 	cfg  Config
 	auth *gate
+
+	readings readings
 }
 
 // New checks the configuration.
