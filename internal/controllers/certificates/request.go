@@ -72,6 +72,7 @@ func checkNodeSubject(req *x509.CertificateRequest) error {
 	case !slices.Equal(req.Subject.Organization, []string{nodesGroup}):
 		return errors.New("subject organization is not system:nodes")
 	case !strings.HasPrefix(req.Subject.CommonName, nodeUser):
+		//lint:ignore ST1005 clients know upstream's text
 		return errors.New("subject common name does not begin with system:node:")
 	case len(req.EmailAddresses) > 0:
 		//lint:ignore ST1005 clients know upstream's text
