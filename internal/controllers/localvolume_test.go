@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 )
 
@@ -48,10 +51,24 @@ func (c *cluster) volumeOf(claim string) *corev1.PersistentVolume {
 	return pv
 }
 
-// TestLocalVolumes goes through the life of a volume with the binder: chosen, moved, bound, released, deleted, let go.
+// TestLocalVolumes goes through the life of a volume with the binder: chosen, moved, bound, released, deleted, let go; and
+// again losing the n-th write, for every n that it is made of.
 func TestLocalVolumes(t *testing.T) {
 	t.Parallel()
-	c := start(t, nil)
+	for n := range 10 {
+		t.Run(fmt.Sprintf("losing write %d", n), func(t *testing.T) {
+			var mu sync.Mutex
+			left := n
+			localVolume(start(t, func(_ *Config, writer *rest.Config) {
+				writer.Wrap(func(next http.RoundTripper) http.RoundTripper { return storageFaults{faults{next, &mu, &left}} })
+			}))
+		})
+	}
+}
+
+func localVolume(c *cluster) {
+	t := c.t
+	t.Helper()
 	c.node("n1")
 	c.node("n2")
 	c.annotate("nodes", "n1", nil) // offers none
