@@ -133,6 +133,9 @@ func (s *Scheduler) bind(ctx context.Context, w *queued, node string, set reserv
 }
 
 func (s *Scheduler) writeBinding(ctx context.Context, pod *corev1.Pod, node string) error {
+	if e := s.binderOf(pod); e != nil {
+		return e.bind(ctx, pod, node)
+	}
 	return s.Client.CoreV1().Pods(pod.Namespace).Bind(ctx, &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: node},

@@ -59,6 +59,9 @@ func (s *Scheduler) makeProfiles(c *config.Configuration) error {
 		if err != nil {
 			return fmt.Errorf("scheduler: profile %s: %w", from.Name, err)
 		}
+		if len(c.Extenders) > 0 { // what extenders refuse may be turned by anything
+			rules = append(rules, rule{name: "Extenders", turns: ^change(0)})
+		}
 		for j := range rules {
 			if rules[j].name == "VolumeBinding" && rules[j].filter != nil {
 				binder := &volumeBinder{client: s.Client, clock: s.Clock, inbox: s.inbox, timeout: seconds(*from.Args.VolumeBinding.BindTimeoutSeconds)}

@@ -44,15 +44,17 @@ type Config struct {
 // Scheduler assigns nodes to pods. Its cluster and queue belong to the Run goroutine.
 type Scheduler struct {
 	Config
-	inbox    *inbox
-	cluster  *cluster
-	queue    *queue
-	options  options // of pods with a name that no profile has: there are none in the queue
-	profiles map[string]*profile
-	gangs    *gangs
-	outbox   *outbox
-	handlers []handler
-	metrics  *metrics
+	inbox     *inbox
+	cluster   *cluster
+	queue     *queue
+	options   options // of pods with a name that no profile has: there are none in the queue
+	profiles  map[string]*profile
+	gangs     *gangs
+	extenders []*extender
+	consulted map[types.UID]*consultation
+	outbox    *outbox
+	handlers  []handler
+	metrics   *metrics
 }
 
 // handler is where an informer reports to us.
@@ -76,16 +78,21 @@ func New(c Config) (*Scheduler, error) {
 		c.Binders = 64
 	}
 	s := &Scheduler{
-		Config:   c,
-		inbox:    newInbox(),
-		cluster:  newCluster(),
-		queue:    newQueue(),
-		outbox:   newOutbox(),
-		metrics:  newMetrics(c.Configuration.Profiles[0].Name),
-		profiles: map[string]*profile{},
-		gangs:    newGangs(),
+		Config:    c,
+		inbox:     newInbox(),
+		cluster:   newCluster(),
+		queue:     newQueue(),
+		outbox:    newOutbox(),
+		metrics:   newMetrics(c.Configuration.Profiles[0].Name),
+		profiles:  map[string]*profile{},
+		gangs:     newGangs(),
+		consulted: map[types.UID]*consultation{},
 	}
 	if err := s.makeProfiles(c.Configuration); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.extenders, err = newExtenders(c.Configuration.Extenders); err != nil {
 		return nil, err
 	}
 	s.options = s.profiles[c.Configuration.Profiles[0].Name].options
@@ -135,7 +142,12 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 	}
 	s.Log.Info("scheduler is ready", "names", slices.Sorted(maps.Keys(s.profiles)))
-	defer s.outbox.slow.Wait()
+	defer func() {
+		s.outbox.slow.Wait()
+		for _, e := range s.extenders {
+			e.client.CloseIdleConnections()
+		}
+	}()
 	g, ctx := errgroup.WithContext(ctx)
 	for range s.Binders {
 		g.Go(func() error { s.outbox.run(ctx); return nil })
@@ -188,6 +200,10 @@ func (s *Scheduler) sleep(ctx context.Context) {
 func (s *Scheduler) schedule(w *queued) {
 	if g := s.gangOf(w.info.pod); g != nil {
 		s.scheduleGang(w, g)
+		return
+	}
+	if advisers := s.advisers(w.info.pod); advisers != nil {
+		s.consult(w, advisers)
 		return
 	}
 	w.tried = s.Clock.Now()
@@ -285,6 +301,10 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 	if s.hold(pod) {
 		return
 	}
+	if q := s.consulted[pod.UID]; q != nil {
+		q.now = pod
+		return
+	}
 	p := s.cluster.pending(pod)
 	s.queue.set(p, now)
 	reserved := s.cluster.nominated(pod.UID)
@@ -321,6 +341,7 @@ func (s *Scheduler) forgetWaiting(uid types.UID) {
 	s.queue.remove(uid)
 	s.cluster.dismiss(uid)
 	delete(s.gangs.held, uid)
+	delete(s.consulted, uid)
 }
 
 func (s *Scheduler) forgetPod(pod *corev1.Pod) {
