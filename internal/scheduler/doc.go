@@ -5,10 +5,14 @@
 //
 //	scheduler.go  the loop: inbox, queue, decide, act
 //	queue.go      which pod is next; back-off; which event wakes which refused pod
+//	hints.go      whether an event can help a refused pod, per rule
 //	decide.go     cluster and pod in, decision out: a pure function over the plugins
+//	class.go      pods that no rule can tell apart, and what local rules said of each node for them, good until the node changes
+//	score.go      which of the fitting nodes
 //	plugins.go    the default rules and their weights; one file per rule
 //	preempt.go    cluster and refused pod in, plan of evictions out: pure, too; it leaves the cluster as it found it
 //	bind.go       what becomes of a decision: binding, off the scheduling path
+//	verdict.go    how a decision came about, for whoever asks; trace.go holds it in few bytes
 //	explain.go    the condition and event that say why a pod has no node
 //	evict.go      what becomes of a plan: reservation, condition and deletion of the victims
 //

@@ -54,7 +54,7 @@ func defaultRules() []rule {
 		{name: "VolumeBinding", refuse: refuseUnboundClaims, filter: filterVolumeBinding, turns: nodeAdded | nodeLabels | claimChanged | volumeChanged | classChanged | roomChanged, hint: hintClaims},
 		{name: "VolumeZone", filter: filterVolumeZone, turns: nodeAdded | nodeLabels | claimChanged | volumeChanged, hint: hintClaims},
 		{name: "PodTopologySpread", filter: filterSpread, turns: nodeAdded | nodeLabels | nodeTaints | nodeGone | podGone | podPlaced, hint: hintSpread, score: scoreSpread, normal: normalSpread, weight: 2},
-		{name: "InterPodAffinity", filter: filterPodAffinity, turns: nodeAdded | nodeLabels | podGone | podPlaced | namespaceLabels, hint: hintPodAffinity, score: scorePodAffinity, normal: stretch, weight: 2},
+		{name: "InterPodAffinity", filter: filterPodAffinity, turns: nodeAdded | nodeLabels | nodeGone | podGone | podPlaced | namespaceLabels, hint: hintPodAffinity, score: scorePodAffinity, normal: stretch, weight: 2},
 		{name: "NodeResourcesBalancedAllocation", local: true, score: scoreBalanced, weight: 1},
 		{name: "ImageLocality", score: scoreImages, weight: 1},
 	}
