@@ -225,6 +225,35 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
+// TestFirstStorageClass: a cluster begins with a class for claims that name none; whoever changes or removes it is not
+// overruled by the next start.
+func TestFirstStorageClass(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.bootstrap(t, c.config("n1", "192.0.2.1"))
+	ctx, api := t.Context(), c.Client.StorageV1().StorageClasses()
+	class, err := api.Get(ctx, "local", metav1.GetOptions{})
+	must(t, err)
+	if class.Annotations["storageclass.kubernetes.io/is-default-class"] != "true" || class.Provisioner != "canopus.io/local" ||
+		*class.VolumeBindingMode != "WaitForFirstConsumer" || *class.ReclaimPolicy != "Delete" || *class.AllowVolumeExpansion {
+		t.Errorf("%+v", class)
+	}
+	class.Annotations = nil
+	class, err = api.Update(ctx, class, metav1.UpdateOptions{})
+	must(t, err)
+	c.bootstrap(t, c.config("n1", "192.0.2.1"))
+	again, err := api.Get(ctx, "local", metav1.GetOptions{})
+	must(t, err)
+	if again.ResourceVersion != class.ResourceVersion {
+		t.Errorf("the class was written again: %+v", again)
+	}
+	must(t, api.Delete(ctx, "local", metav1.DeleteOptions{}))
+	c.bootstrap(t, c.config("n1", "192.0.2.1"))
+	if _, err := api.Get(ctx, "local", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the removed class came back: %v", err)
+	}
+}
+
 func TestPolicyIsCompletedNotReset(t *testing.T) {
 	t.Parallel()
 	c := start(t)

@@ -112,16 +112,18 @@ func makeLocal(root, name string) error {
 
 // LocalInUse says whether a pod of this node still has the local volume mounted, or did when its agent was last seen.
 func LocalInUse(root, volume string) (types.UID, bool, error) {
-	found, err := filepath.Glob(filepath.Join(root, "pods", "*", "volumes", localPlugin, volume))
-	if err != nil {
+	pods, err := os.ReadDir(filepath.Join(root, "pods"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", false, fmt.Errorf("look for pods that use volume %s: %w", volume, err)
 	}
-	if len(found) == 0 {
-		return "", false, nil
+	for _, pod := range pods {
+		_, err := os.Lstat(filepath.Join(root, "pods", pod.Name(), "volumes", localPlugin, volume))
+		if err == nil {
+			return types.UID(pod.Name()), true, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			return "", false, fmt.Errorf("look for pods that use volume %s: %w", volume, err)
+		}
 	}
-	pod := found[0]
-	for range 3 {
-		pod = filepath.Dir(pod)
-	}
-	return types.UID(filepath.Base(pod)), true, nil
+	return "", false, nil
 }
