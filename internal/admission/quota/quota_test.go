@@ -141,7 +141,8 @@ func TestRacingCreates(t *testing.T) {
 	if got := r.used("objects") + " " + r.used("compute"); got != "count/pods=7 pods=7 requests.cpu=1" {
 		t.Errorf("used %s", got)
 	}
-	// A status that the controller writes at the same time costs a retry, no more.
+	r.limit("maps", "configmaps=5 count/configmaps=5", "configmaps=0 count/configmaps=0")
+	// Somebody who writes the quota at the same time costs a retry, no more.
 	ctx, cancel := context.WithCancel(t.Context())
 	wg.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
@@ -149,7 +150,6 @@ func TestRacingCreates(t *testing.T) {
 			_, _ = r.Client.CoreV1().ResourceQuotas(r.ns).Patch(ctx, "maps", types.MergePatchType, patch, metav1.PatchOptions{})
 		}
 	})
-	r.limit("maps", "configmaps=5 count/configmaps=5", "configmaps=0 count/configmaps=0")
 	for i := range 5 {
 		if _, err := r.Client.CoreV1().ConfigMaps(r.ns).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("m%d", i)}}, metav1.CreateOptions{}); err != nil {
 			t.Error(err)
