@@ -47,6 +47,7 @@ import (
 	"canopus/internal/controllers/servicecidr"
 	"canopus/internal/controllers/statefulset"
 	"canopus/internal/controllers/storageprotection"
+	"canopus/internal/controllers/storageversionmigrator"
 	"canopus/internal/controllers/tainteviction"
 	"canopus/internal/controllers/ttlafterfinished"
 	"canopus/internal/controllers/volumeexpand"
@@ -110,6 +111,9 @@ func All() []Controller {
 		{"volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller", func(_ Config, p Parts) (Runner, error) { return storageprotection.NewClasses(p.Deps) }},
 		{"local-volume-controller", "local-volume-controller", func(_ Config, p Parts) (Runner, error) { return localvolume.New(p.Deps) }},
 		{"pod-garbage-collector-controller", "pod-garbage-collector", newPodGC},
+		{"storage-version-migrator-controller", "storage-version-migrator-controller", func(_ Config, p Parts) (Runner, error) {
+			return storageversionmigrator.New(storageversionmigrator.Config{Deps: p.Deps, Metadata: p.Metadata})
+		}},
 		{"service-cidr-controller", "service-cidrs-controller", func(_ Config, p Parts) (Runner, error) { return servicecidr.New(p.Deps) }},
 		{"serviceaccount-token-controller", "service-account-controller", newTokenSecrets},
 		{"legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", func(c Config, p Parts) (Runner, error) {

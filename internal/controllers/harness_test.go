@@ -39,7 +39,12 @@ type cluster struct {
 // start runs the controllers against a real API server until the test ends. tune may change their configuration.
 func start(t testing.TB, tune func(*Config, *rest.Config)) *cluster {
 	t.Helper()
-	server := apitest.Start(t)
+	return startOn(t, apitest.Start(t), tune)
+}
+
+// startOn is start against a server that is there.
+func startOn(t testing.TB, server *apitest.Server, tune func(*Config, *rest.Config)) *cluster {
+	t.Helper()
 	config := rest.CopyConfig(server.Admin)
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
