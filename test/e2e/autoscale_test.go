@@ -68,6 +68,12 @@ func (s *scenario) top(t *testing.T, pod string) int {
 // agrees asks for what nodes, containers and the autoscaler show, with both kubectl.
 func (s *scenario) agrees(t *testing.T) {
 	t.Helper()
+	harness.Until(t, patience, "a second reading of the nodes", func() error {
+		if r := s.Try(t, "", "top", "nodes"); r.Code != 0 {
+			return fmt.Errorf("%s", r.Stderr)
+		}
+		return nil
+	})
 	programs := []*scenario{s}
 	if program := harness.InstalledKubectl(); program != "" {
 		programs = append(programs, &scenario{Cluster: s.Using(program), ns: s.ns})

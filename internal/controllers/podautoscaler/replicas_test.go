@@ -154,7 +154,7 @@ func TestWholeWorkload(t *testing.T) {
 // adding doubt about a pod never makes the change larger.
 func TestProposalProperties(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(20000) {
+	for seed := range uint64(5000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		n := 1 + r.IntN(8)
 		uses := make([]int64, n)
