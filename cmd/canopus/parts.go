@@ -191,18 +191,6 @@ func controllersCommand() *cobra.Command {
 	})
 }
 
-// elected runs work for as long as this process holds the lease, or always when it is not to stand for election.
-func elected(ctx context.Context, cfg *config, access *client.Access, lease string, log *slog.Logger, work func(context.Context) error) error {
-	if !cfg.leaderElect {
-		return work(ctx)
-	}
-	e, err := newElection(access.Client, lease, log)
-	if err != nil {
-		return err
-	}
-	return lead(ctx, e, log, work)
-}
-
 // lead runs work in every term of e.
 func lead(ctx context.Context, e *leader.Election, log *slog.Logger, work func(context.Context) error) error {
 	return e.Run(ctx, func(ctx context.Context) {
