@@ -15,6 +15,8 @@
 //	verdict.go    how a decision came about, for whoever asks; trace.go holds it in few bytes
 //	explain.go    the condition and event that say why a pod has no node
 //	evict.go      what becomes of a plan: reservation, condition and deletion of the victims
-//
-// It does not decide about volumes yet.
+//	volumes.go    what is known of claims and volumes; volume_binding.go and volume_rules.go decide, volume_bind.go writes and waits
+//	gang.go       pods that get nodes together or not at all
+//	profile.go    from the configuration (package config) to the rules of each scheduler name
+//	consult.go    pods about which programs outside are asked (extender.go), while others are scheduled
 package scheduler
