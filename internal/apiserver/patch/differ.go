@@ -22,9 +22,13 @@ const maxKeyed = 64
 // that is below it when only one side has it: then the paths below are collected too.
 type differ struct {
 	schema *schema.Schema
-	fields *sync.Map // reflect.Type → []structField
-	reset  []string  // top-level fields that this writer cannot change: they are left out
+	root   schema.TypeRef // of the whole object
+	fields *sync.Map      // reflect.Type → []structField
+	reset  []string       // top-level fields that this writer cannot change: they are left out
 	path   fieldpath.Path
+	// alike: collect nothing; only see whether the two have the same paths that an empty object has not.
+	alike bool
+	odd   bool // they do not, or it is hard to tell
 
 	changed, added, removed []fieldpath.Path // in both, in b only, in a only
 }
@@ -77,7 +81,13 @@ func (d *differ) metadata(a, b reflect.Value, tr schema.TypeRef) bool {
 func (d *differ) push(e fieldpath.PathElement) { d.path = append(d.path, e) }
 func (d *differ) pop()                         { d.path = d.path[:len(d.path)-1] }
 
-func (d *differ) note(to *[]fieldpath.Path) { *to = append(*to, slices.Clone(d.path)) }
+func (d *differ) note(to *[]fieldpath.Path) {
+	if d.alike {
+		d.odd = true
+		return
+	}
+	*to = append(*to, slices.Clone(d.path))
+}
 
 // structField compares one field of two structs.
 func (d *differ) structField(f structField, a, b reflect.Value, m *schema.Map) bool {
@@ -160,7 +170,7 @@ func (d *differ) withNull(a, b reflect.Value, m *schema.Map) bool {
 	if !d.children(there, m, to) {
 		return false
 	}
-	if len(*to) == n {
+	if len(*to) == n && !d.odd {
 		d.note(&d.changed)
 	}
 	return true
@@ -314,6 +324,9 @@ func (d *differ) children(v reflect.Value, m *schema.Map, to *[]fieldpath.Path) 
 
 // leaf records the path if the two are different to a client, which sees them as JSON.
 func (d *differ) leaf(a, b reflect.Value) bool {
+	if d.alike && !a.IsZero() && !b.IsZero() {
+		return true // an empty object has a zero here, or nothing
+	}
 	ja, errA := json.Marshal(a.Interface())
 	jb, errB := json.Marshal(b.Interface())
 	if errA != nil || errB != nil {

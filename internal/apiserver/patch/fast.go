@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	smdschema "sigs.k8s.io/structured-merge-diff/v6/schema"
 )
 
 // maxManagers is how many managers may have updated an object before upstream merges the oldest.
@@ -43,7 +44,15 @@ func (o *Owners) fastCreate(empty, obj kinds.Object, manager string) bool {
 	if _, custom := obj.(runtime.Unstructured); custom || obj.GetManagedFields() != nil {
 		return false
 	}
-	return o.handOver(nil, empty, obj, manager)
+	if fields := o.made.fieldsOf(o, obj, manager); fields != nil {
+		obj.SetManagedFields([]metav1.ManagedFieldsEntry{*o.newEntry(manager, fields)})
+		return true
+	}
+	if !o.handOver(nil, empty, obj, manager) {
+		return false
+	}
+	o.made.keep(obj, manager)
+	return true
 }
 
 // handOver gives manager what differs between live and obj, takes it from the others, and takes from all what is gone.
@@ -81,11 +90,11 @@ func (o *Owners) handOver(entries []metav1.ManagedFieldsEntry, live, obj kinds.O
 		out = append(out, e)
 	}
 	if own < 0 && len(taken) > 0 {
-		e, err := o.newEntry(manager, taken)
+		fields, err := o.schemas.sets.format(fieldpath.NewSet(taken...))
 		if err != nil {
 			return false
 		}
-		out = append(out, *e)
+		out = append(out, *o.newEntry(manager, fields))
 	}
 	if len(out) == 0 {
 		return false
@@ -96,15 +105,11 @@ func (o *Owners) handOver(entries []metav1.ManagedFieldsEntry, live, obj kinds.O
 }
 
 // newEntry is that of a manager who had none.
-func (o *Owners) newEntry(manager string, taken []fieldpath.Path) (*metav1.ManagedFieldsEntry, error) {
-	fields, err := o.schemas.sets.format(fieldpath.NewSet(taken...))
-	if err != nil {
-		return nil, err
-	}
+func (o *Owners) newEntry(manager string, fields *metav1.FieldsV1) *metav1.ManagedFieldsEntry {
 	return &metav1.ManagedFieldsEntry{
 		Manager: cmp.Or(manager, "unknown"), Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: o.gvk.GroupVersion().String(),
 		Time: now(), FieldsType: "FieldsV1", FieldsV1: fields, Subresource: o.sub,
-	}, nil
+	}
 }
 
 func now() *metav1.Time {
@@ -164,25 +169,53 @@ func plainEntries(entries []metav1.ManagedFieldsEntry, version string) bool {
 
 // differences compares the two; ok is false if it cannot tell.
 func (o *Owners) differences(live, obj kinds.Object) (d *differ, ok bool) {
-	sample, err := o.versions.New(o.gvk)
+	d, ok = o.differ()
+	return d, ok && o.compare(d, live, obj)
+}
+
+// differ is one for this kind and writer.
+func (o *Owners) differ() (*differ, bool) {
+	t, err := o.goType()
 	if err != nil {
 		return nil, false
 	}
-	typed, err := o.types.ObjectToTyped(sample)
-	if err != nil || reflect.TypeOf(live) != reflect.TypeOf(obj) {
-		return nil, false
+	return &differ{schema: t.schema, root: t.ref, fields: &o.schemas.fields, reset: o.reset}, true
+}
+
+func (o *Owners) compare(d *differ, live, obj kinds.Object) bool {
+	if reflect.TypeOf(live) != reflect.TypeOf(obj) {
+		return false
 	}
 	a, b := runtime.Object(live), runtime.Object(obj)
 	if hub := o.versions.hub; o.gvk != hub { // fields are named as in the request's version
+		var err error
 		if a, err = o.versions.convert(live, hub, o.gvk); err != nil {
-			return nil, false
+			return false
 		}
 		if b, err = o.versions.convert(obj, hub, o.gvk); err != nil {
-			return nil, false
+			return false
 		}
 	}
-	d = &differ{schema: typed.Schema(), fields: &o.schemas.fields, reset: o.reset}
-	return d, d.object(reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem(), typed.TypeRef())
+	return d.object(reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem(), d.root)
+}
+
+// typeInfo is where the type of an object is described.
+type typeInfo struct {
+	schema *smdschema.Schema
+	ref    smdschema.TypeRef
+}
+
+// findType looks up the type of o's objects. The schemas of all kinds are built for it, if this is the first time.
+func (o *Owners) findType() (typeInfo, error) {
+	sample, err := o.versions.New(o.gvk)
+	if err != nil {
+		return typeInfo{}, err
+	}
+	typed, err := o.types.ObjectToTyped(sample)
+	if err != nil {
+		return typeInfo{}, err
+	}
+	return typeInfo{typed.Schema(), typed.TypeRef()}, nil
 }
 
 // ownEntry finds the entry that an update by manager belongs to, or -1.

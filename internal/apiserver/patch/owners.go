@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 
 	"canopus/internal/kinds"
 
@@ -37,6 +38,8 @@ type Owners struct {
 	sub      string
 	reset    []string // top-level fields that a write through sub cannot change
 	manager  *managedfields.FieldManager
+	goType   func() (typeInfo, error) // findType, once
+	made     *memory
 }
 
 // NewOwners returns the Owners that c describes.
@@ -65,7 +68,11 @@ func newOwners(c OwnersConfig, types managedfields.TypeConverter) (*Owners, erro
 	if err != nil {
 		return nil, fmt.Errorf("field ownership of %s: %w", c.Served.GVK, err)
 	}
-	return &Owners{schemas: c.Schemas, types: types, versions: v, gvk: c.Served.GVK, sub: c.Subresource, reset: reset, manager: m}, nil
+	o := &Owners{
+		schemas: c.Schemas, types: types, versions: v, gvk: c.Served.GVK, sub: c.Subresource, reset: reset, manager: m, made: newMemory(),
+	}
+	o.goType = sync.OnceValues(o.findType)
+	return o, nil
 }
 
 // Create records that manager set every field of the new object obj. On an error obj is still good, but nobody's: log it.
