@@ -23,6 +23,7 @@ import (
 	"canopus/internal/scheduler"
 	"canopus/internal/verdict"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -111,8 +112,8 @@ func schedulerCommand() *cobra.Command {
 type controllerKeys struct{ certFile, keyFile, accountFile string }
 
 // read takes what the flags name, else what lies in the data directory of a server of this machine.
-func (k controllerKeys) read(cfg *config) (clusterSecrets, error) {
-	var s clusterSecrets
+func (k controllerKeys) read(cfg *config) (surroundings, error) {
+	var s surroundings
 	layout := cluster.Layout{Data: cfg.dataDir, Config: filepath.Dir(cfg.kubeconfig)}
 	if k.certFile == "" && k.keyFile == "" && canOpen(layout.Key("ca")) {
 		k.certFile, k.keyFile = layout.Certificate("ca"), layout.Key("ca")
@@ -142,8 +143,9 @@ func canOpen(path string) bool {
 	return f.Close() == nil
 }
 
-// clusterSecrets are what controllers know beyond the API. Missing keys are nil.
-type clusterSecrets struct {
+// surroundings are what controllers have beyond the API. Missing keys are nil, and so is metrics where nobody can ask.
+type surroundings struct {
+	metrics      prometheus.Registerer
 	roots        []byte // PEM
 	authority    *x509.Certificate
 	authorityKey crypto.Signer
@@ -209,7 +211,7 @@ func newElection(c kubernetes.Interface, lease string, log *slog.Logger) (*leade
 }
 
 // newControllers makes all controllers. account gives each its own identity; they read as access.
-func newControllers(cfg *config, access *client.Access, keys clusterSecrets, account func(string) (*client.Access, error), log *slog.Logger) (*controllers.Set, error) {
+func newControllers(cfg *config, access *client.Access, keys surroundings, account func(string) (*client.Access, error), log *slog.Logger) (*controllers.Set, error) {
 	pods, err := netip.ParsePrefix(cfg.clusterCIDR)
 	if err != nil {
 		return nil, fmt.Errorf("cluster-cidr: %w", err)
@@ -223,7 +225,7 @@ func newControllers(cfg *config, access *client.Access, keys clusterSecrets, acc
 			m, err := metadata.NewForConfig(metadata.ConfigFor(a.Config))
 			return a.Client, m, err
 		},
-		Informers: access.Informers, Reader: access.Client, Clock: clock.RealClock{}, Log: log, RootCA: keys.roots, ClusterCIDRs: []netip.Prefix{pods},
+		Informers: access.Informers, Reader: access.Client, Clock: clock.RealClock{}, Log: log, Metrics: keys.metrics, RootCA: keys.roots, ClusterCIDRs: []netip.Prefix{pods},
 	}
 	if keys.accountKey != nil {
 		if c.AccountKeys, err = token.NewKeys(keys.accountKey); err != nil {

@@ -89,7 +89,7 @@ func (c *controlPlane) workers(context.Context) ([]run.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := clusterSecrets{roots: c.cluster.CA(), accountKey: c.cluster.ServiceAccountKey()}
+	keys := surroundings{metrics: c.metrics, roots: c.cluster.CA(), accountKey: c.cluster.ServiceAccountKey()}
 	keys.authority, keys.authorityKey = c.cluster.Authority()
 	set, err := newControllers(c.cfg, m, keys, c.localAccount, c.log)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
@@ -196,6 +197,8 @@ type Config struct {
 	Reader kubernetes.Interface
 	Clock  clock.WithTicker
 	Log    *slog.Logger
+	// Metrics shows how the queues are doing; nil: nobody asks.
+	Metrics prometheus.Registerer
 
 	RootCA           []byte                  // PEM, published to every namespace
 	Authority        *certificates.Authority // signs certificate requests; nil: somebody else does

@@ -19,7 +19,8 @@ const again = time.Second
 
 // Set is the controllers of one process.
 type Set struct {
-	c Config
+	c      Config
+	queues *reconcile.Queues
 }
 
 // New checks the configuration by making every controller once. Nothing runs before Run.
@@ -27,10 +28,15 @@ func New(c Config) (*Set, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	s := &Set{c: c}
+	s := &Set{c: c, queues: reconcile.NewQueues()}
 	for _, controller := range All() {
 		if _, err := s.make(controller, &record.FakeRecorder{}); err != nil {
 			return nil, err
+		}
+	}
+	if c.Metrics != nil {
+		if err := c.Metrics.Register(s.queues); err != nil {
+			return nil, fmt.Errorf("show the figures of the controllers' queues: %w", err)
 		}
 	}
 	return s, nil
@@ -42,7 +48,7 @@ func (s *Set) make(controller Controller, events record.EventRecorder) (Runner, 
 		return nil, fmt.Errorf("client for %s: %w", controller.Name, err)
 	}
 	r, err := controller.New(s.c, Parts{
-		Deps:     reconcile.Deps{Client: client, Informers: s.c.Informers, Events: events, Clock: s.c.Clock, Log: s.c.Log},
+		Deps:     reconcile.Deps{Client: client, Informers: s.c.Informers, Events: events, Clock: s.c.Clock, Log: s.c.Log, Queues: s.queues},
 		Metadata: meta,
 	})
 	if err != nil {

@@ -67,7 +67,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "attachdetach", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "attachdetach", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[string]{
 			reconcile.On(core.Nodes().Informer(), nodeChanged), reconcile.On(c.pods, podChanged),
 			reconcile.On(core.PersistentVolumeClaims().Informer(), c.claimChanged), reconcile.On(core.PersistentVolumes().Informer(), c.volumeChanged),

@@ -28,7 +28,7 @@ func NewCleaner(config Config) (*Cleaner, error) {
 	c := &Cleaner{Config: config, secrets: config.tokens()}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "token_cleaner", Workers: 1, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "token_cleaner", Workers: 1, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[string]{reconcile.On(c.secrets, func(_, s *corev1.Secret) []string {
 			if s == nil {
 				return nil

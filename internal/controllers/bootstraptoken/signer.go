@@ -46,7 +46,7 @@ func NewSigner(config Config) (*Signer, error) {
 	})
 	var err error
 	s.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "bootstrap_signer_queue", Workers: 1, Reconcile: s.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "bootstrap_signer_queue", Workers: 1, Reconcile: s.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[string]{
 			reconcile.On(s.secrets, func(_, _ *corev1.Secret) []string { return []string{infoName} }),
 			reconcile.On(s.info, func(_, _ *corev1.ConfigMap) []string { return []string{infoName} }),

@@ -70,7 +70,7 @@ func NewApprover(d reconcile.Deps) (*Approver, error) {
 	a := &Approver{Deps: d, requests: d.Informers.Certificates().V1().CertificateSigningRequests().Lister(), places: newPlaces(d.Informers)}
 	var err error
 	a.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "certificate_approver", Workers: 2, Reconcile: a.reconcile, Clock: d.Clock, Log: d.Log, Caches: a.places.caches(),
+		Name: "certificate_approver", Workers: 2, Reconcile: a.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues, Caches: a.places.caches(),
 		Sources: []reconcile.Source[string]{reconcile.On(d.Informers.Certificates().V1().CertificateSigningRequests().Informer(), byName)},
 	})
 	return a, err

@@ -49,7 +49,7 @@ func mark(r *csr, c certificatesv1.CertificateSigningRequestCondition, now time.
 // loop is what the three have in common.
 func loop(name string, d reconcile.Deps, f reconcile.Func[string]) (*reconcile.Loop[string], error) {
 	return reconcile.New(reconcile.Config[string]{
-		Name: name, Workers: 2, Reconcile: f, Clock: d.Clock, Log: d.Log,
+		Name: name, Workers: 2, Reconcile: f, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[string]{reconcile.On(d.Informers.Certificates().V1().CertificateSigningRequests().Informer(), byName)},
 	})
 }

@@ -38,7 +38,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	c := &Controller{Deps: d, roles: roles.Lister()}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "ClusterRoleAggregator", Workers: 2, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "ClusterRoleAggregator", Workers: 2, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[string]{reconcile.On(roles.Informer(), c.roleChanged)},
 	})
 	return c, err

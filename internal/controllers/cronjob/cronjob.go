@@ -49,7 +49,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "cronjob", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "cronjob", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.On(crons.Informer(), c.cronChanged),
 			reconcile.On(c.jobs, jobChanged),

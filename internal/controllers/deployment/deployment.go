@@ -55,7 +55,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "deployment", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "deployment", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.Self(apps.Deployments().Informer()),
 			reconcile.On(c.setInformer, c.setChanged),

@@ -60,7 +60,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	}
 	var err error
 	c.count, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "disruption", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "disruption", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.Self(budgets.Informer()),
 			reconcile.On(pods.Informer(), c.podChanged),
@@ -73,7 +73,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	c.retract, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "stale_pod_disruption", Workers: workers, Reconcile: c.retractStale, Clock: d.Clock, Log: d.Log,
+		Name: "stale_pod_disruption", Workers: workers, Reconcile: c.retractStale, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{reconcile.On(pods.Informer(), c.announced)},
 	})
 	return c, err

@@ -64,7 +64,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "endpoint_slice", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "endpoint_slice", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.Self(core.Services().Informer()),
 			reconcile.On(c.podInformer, func(old, pod *corev1.Pod) []types.NamespacedName {

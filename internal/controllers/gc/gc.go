@@ -62,7 +62,7 @@ func New(config Config) (*Collector, error) {
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.UID]{
-		Name: "garbage_collector_attempt_to_delete", Workers: workers, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "garbage_collector_attempt_to_delete", Workers: workers, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 	})
 	return c, err
 }

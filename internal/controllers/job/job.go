@@ -68,7 +68,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "job", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "job", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.On(jobs.Informer(), c.jobChanged),
 			reconcile.On(c.pods, c.podChanged),
@@ -78,7 +78,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	c.orphans, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "job-orphan", Workers: 1, Reconcile: c.reconcileOrphan, Clock: d.Clock, Log: d.Log,
+		Name: "job-orphan", Workers: 1, Reconcile: c.reconcileOrphan, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.On(jobs.Informer(), c.podsOfGone),
 			reconcile.On(c.pods, trackedPod),

@@ -51,7 +51,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	c := &Controller{Deps: d, claims: claims.Lister(), volumes: volumes.Lister(), classes: classes.Lister(), nodes: nodes.Lister()}
 	var err error
 	c.wanted, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "local_volume_claims", Workers: workers, Reconcile: c.provision, Clock: d.Clock, Log: d.Log,
+		Name: "local_volume_claims", Workers: workers, Reconcile: c.provision, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.On(claims.Informer(), func(_, claim *corev1.PersistentVolumeClaim) []types.NamespacedName {
 				if claim == nil || selected(claim) == "" {
@@ -67,7 +67,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	c.ending, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "local_volumes", Workers: workers, Reconcile: c.end, Clock: d.Clock, Log: d.Log,
+		Name: "local_volumes", Workers: workers, Reconcile: c.end, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.Self(volumes.Informer()),
 			reconcile.On(nodes.Informer(), c.nodeChanged),

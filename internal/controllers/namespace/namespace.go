@@ -55,7 +55,7 @@ func New(config Config) (*Controller, error) {
 	c := &Controller{Config: config, namespaces: core.Namespaces().Lister()}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "namespace", Workers: workers, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "namespace", Workers: workers, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[string]{
 			reconcile.On(core.Namespaces().Informer(), namespaceChanged),
 			reconcile.On(core.Pods().Informer(), c.podChanged),

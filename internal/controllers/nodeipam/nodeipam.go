@@ -60,7 +60,7 @@ func New(config Config) (*Controller, error) {
 	c := &Controller{Config: config, nodes: nodes.Lister(), pool: newPool(config.Ranges)}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "cidrallocator", Workers: 1, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "cidrallocator", Workers: 1, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[string]{reconcile.On(nodes.Informer(), c.nodeChanged)},
 	})
 	return c, err

@@ -75,7 +75,7 @@ func New(config Config) (*Controller, error) {
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "node_lifecycle_controller", Workers: workers, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "node_lifecycle_controller", Workers: workers, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[string]{
 			reconcile.On(core.Nodes().Informer(), c.nodeChanged),
 			reconcile.On(leases.Informer(), leaseChanged),

@@ -63,7 +63,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	c.loop, err = reconcile.New(reconcile.Config[key]{
-		Name: "pvbinder", Workers: 1, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "pvbinder", Workers: 1, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[key]{
 			reconcile.On(c.claimCache, c.claimChanged), reconcile.On(c.volumeCache, c.volumeChanged),
 			reconcile.On(classes.Informer(), c.classChanged), reconcile.On(c.podCache, podWaits),

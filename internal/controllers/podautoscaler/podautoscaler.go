@@ -82,7 +82,7 @@ func New(c Config) (*Controller, error) {
 	}
 	var err error
 	out.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "horizontalpodautoscaler", Workers: workers, Reconcile: out.reconcile, Clock: c.Clock, Log: c.Log,
+		Name: "horizontalpodautoscaler", Workers: workers, Reconcile: out.reconcile, Clock: c.Clock, Log: c.Log, Queues: c.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{reconcile.On(hpas.Informer(), changed)},
 		Caches:  []cache.SharedIndexInformer{pods.Informer()},
 	})

@@ -64,7 +64,7 @@ func New(config Config) (*Controller, error) {
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "pod_garbage_collector", Workers: 1, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "pod_garbage_collector", Workers: 1, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.On(c.podInformer, c.podChanged),
 			reconcile.On(nodes.Informer(), c.nodeChanged),

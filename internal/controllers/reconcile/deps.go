@@ -10,13 +10,14 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Deps is what every controller works with. All fields are required.
+// Deps is what every controller works with. All fields but Queues are required.
 type Deps struct {
 	Client    kubernetes.Interface            // writes as the controller's own identity
 	Informers informers.SharedInformerFactory // shared by all controllers of the process; started by whoever runs them
 	Events    record.EventRecorder            // names the controller as the event's source
 	Clock     clock.WithTicker
 	Log       *slog.Logger
+	Queues    *Queues // measures the controller's queues; nil: nobody does
 }
 
 // Check names the first field that is missing.

@@ -39,6 +39,7 @@ type Config[K comparable] struct {
 	Reconcile Func[K]
 	Clock     clock.WithTicker
 	Log       *slog.Logger
+	Queues    *Queues // measures the queue; nil: nobody does
 	// Caches must be synced before the first reconcile, besides those of Sources.
 	Caches []cache.SharedIndexInformer
 }
@@ -49,6 +50,7 @@ type Loop[K comparable] struct {
 
 	mu    sync.Mutex
 	queue workqueue.TypedRateLimitingInterface[K] // made by Run, because a queue has goroutines
+	meter *meter[K]                               // made with queue
 	early []K                                     // added before Run
 }
 
@@ -61,6 +63,9 @@ func New[K comparable](c Config[K]) (*Loop[K], error) {
 		return nil, fmt.Errorf("reconcile loop %s: %d workers, want at least 1", c.Name, c.Workers)
 	case c.Reconcile == nil, c.Clock == nil, c.Log == nil:
 		return nil, fmt.Errorf("reconcile loop %s: a reconcile function, a clock and a log are required", c.Name)
+	}
+	if c.Queues == nil {
+		c.Queues = NewQueues()
 	}
 	return &Loop[K]{c: c}, nil
 }
@@ -79,9 +84,14 @@ func (l *Loop[K]) Add(key K) {
 func (l *Loop[K]) open() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.meter = meterOf[K](l.c.Queues, l.c.Name, l.c.Clock)
+	inner := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[K]{Queue: l.meter, Clock: l.c.Clock})
 	l.queue = workqueue.NewTypedRateLimitingQueueWithConfig(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[K](firstBackoff, lastBackoff),
-		workqueue.TypedRateLimitingQueueConfig[K]{Name: l.c.Name, Clock: l.c.Clock},
+		workqueue.TypedRateLimitingQueueConfig[K]{
+			Clock:         l.c.Clock,
+			DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[K]{Queue: inner, Clock: l.c.Clock}),
+		},
 	)
 	for _, key := range l.early {
 		l.queue.Add(key)
@@ -109,6 +119,7 @@ func (l *Loop[K]) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil // ctx ended first
 	}
+	l.meter.fill()
 	var workers sync.WaitGroup
 	for range l.c.Workers {
 		workers.Go(func() {
@@ -128,7 +139,7 @@ func (l *Loop[K]) next(ctx context.Context) bool {
 	if down || ctx.Err() != nil {
 		return false
 	}
-	defer l.queue.Done(key)
+	defer l.meter.release(key, l.queue.Done)
 	after, err := l.guarded(ctx, key)
 	switch {
 	case err == nil:
@@ -140,11 +151,13 @@ func (l *Loop[K]) next(ctx context.Context) bool {
 		l.c.Log.Error("reconcile ended, a retry cannot help", "controller", l.c.Name, "key", key, "error", err)
 		return true
 	default:
+		l.meter.retries.Inc()
 		l.queue.AddRateLimited(key)
 		l.c.Log.Log(ctx, level(err), "reconcile will be retried", "controller", l.c.Name, "key", key,
 			"failures", l.queue.NumRequeues(key), "error", err)
 	}
 	if after > 0 {
+		l.meter.retries.Inc()
 		l.queue.AddAfter(key, after)
 	}
 	return true

@@ -53,7 +53,7 @@ func newController(d reconcile.Deps, kind func(reconcile.Deps) flavour) (*Contro
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: c.kind.queue, Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: c.kind.queue, Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			{Informer: c.kind.informer, Keys: c.setChanged},
 			reconcile.On(c.podInformer, c.podChanged),

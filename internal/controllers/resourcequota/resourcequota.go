@@ -66,7 +66,7 @@ func New(cfg Config) (*Controller, error) {
 	c.kinds = newKinds(c)
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "resource_quota_controller_resource_changes", Workers: workers, Reconcile: c.reconcile, Clock: cfg.Clock, Log: cfg.Log,
+		Name: "resource_quota_controller_resource_changes", Workers: workers, Reconcile: c.reconcile, Clock: cfg.Clock, Log: cfg.Log, Queues: cfg.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.On(core.ResourceQuotas().Informer(), c.quotaChanged),
 			on[*corev1.Pod](c, schema.GroupResource{Resource: "pods"}, core.Pods().Informer()),

@@ -63,7 +63,7 @@ func New(config Config) (*Controller, error) {
 	c := &Controller{Config: config, namespaces: core.Namespaces().Lister(), configMaps: v1.NewConfigMapLister(informer.GetIndexer()), informer: informer}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "root_ca_cert_publisher", Workers: 2, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "root_ca_cert_publisher", Workers: 2, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[string]{
 			reconcile.On(core.Namespaces().Informer(), namespaceChanged),
 			reconcile.On(informer, configMapChanged),

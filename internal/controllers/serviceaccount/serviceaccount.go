@@ -33,7 +33,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	c := &Controller{Deps: d, namespaces: core.Namespaces().Lister(), accounts: core.ServiceAccounts().Lister()}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "serviceaccount", Workers: 2, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "serviceaccount", Workers: 2, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[string]{
 			reconcile.On(core.Namespaces().Informer(), namespaceChanged),
 			reconcile.On(core.ServiceAccounts().Informer(), accountChanged),

@@ -60,7 +60,7 @@ func New(config Config) (*Controller, error) {
 	c := &Controller{Config: config, accounts: accounts.Lister(), secrets: tokenSecrets(config.Reader)}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[key]{
-		Name: "serviceaccount_tokens_secret", Workers: 2, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "serviceaccount_tokens_secret", Workers: 2, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[key]{
 			reconcile.On(c.secrets, secretChanged),
 			reconcile.On(accounts.Informer(), c.accountChanged),

@@ -33,7 +33,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	c := &Controller{Deps: d, ranges: ranges.Lister(), addresses: addresses.Lister()}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "servicecidrs", Workers: 1, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "servicecidrs", Workers: 1, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[string]{
 			reconcile.On(ranges.Informer(), c.rangeChanged),
 			reconcile.On(addresses.Informer(), c.addressChanged),

@@ -42,7 +42,7 @@ func NewClaims(d reconcile.Deps) (*Claims, error) {
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "pvcprotection", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "pvcprotection", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.On(core.PersistentVolumeClaims().Informer(), claimChanged), reconcile.On(c.pods, podLetsGo),
 		},

@@ -52,7 +52,7 @@ func NewClasses(d reconcile.Deps) (*Classes, error) {
 		return nil, err
 	}
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "volumeattributesclass_protection", Workers: 1, Sources: sources, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "volumeattributesclass_protection", Workers: 1, Sources: sources, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 	})
 	return c, err
 }

@@ -29,7 +29,7 @@ func NewVolumes(d reconcile.Deps) (*Volumes, error) {
 	c := &Volumes{Deps: d, volumes: volumes.Lister()}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "pvprotection", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "pvprotection", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[string]{reconcile.On(volumes.Informer(), func(_, pv *corev1.PersistentVolume) []string {
 			if pv == nil || decide(pv, volumeFinalizer, volumeUsed(pv)) == nothing {
 				return nil

@@ -62,7 +62,7 @@ func New(config Config) (*Controller, error) {
 	c := &Controller{Config: config, migrations: i.Lister()}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
-		Name: "storage_version_migrator_controller", Workers: 1, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log,
+		Name: "storage_version_migrator_controller", Workers: 1, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[string]{reconcile.On(i.Informer(), func(_, m *migration) []string {
 			if m == nil || ended(m) {
 				return nil

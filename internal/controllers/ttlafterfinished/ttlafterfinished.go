@@ -34,7 +34,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	c := &Controller{Deps: d, jobs: jobs.Lister()}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "ttl-after-finished", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "ttl-after-finished", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{reconcile.On(jobs.Informer(), changed)},
 	})
 	return c, err

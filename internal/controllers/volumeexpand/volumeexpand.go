@@ -38,7 +38,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	c := &Controller{Deps: d, claims: core.PersistentVolumeClaims().Lister(), volumes: core.PersistentVolumes().Lister()}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
-		Name: "volume_expand", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log,
+		Name: "volume_expand", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{reconcile.On(core.PersistentVolumeClaims().Informer(), changed)},
 	})
 	return c, err
