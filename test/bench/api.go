@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"canopus/test/plane"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -55,24 +57,24 @@ func measureAPI(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer s.down()
-	ns, err := namespace(ctx, s.proto)
+	defer s.Down()
+	ns, err := plane.Namespace(ctx, s.Proto)
 	if err != nil {
 		return err
 	}
 	against := apiSteps(stub.client, ns)
-	for i, step := range apiSteps(s.proto, ns) {
-		limit, _, err := parallel(ctx, b.objects, b.clients, against[i].do)
+	for i, step := range apiSteps(s.Proto, ns) {
+		limit, _, err := plane.Parallel(ctx, b.objects, b.clients, against[i].do)
 		if err != nil {
 			return fmt.Errorf("limit of %s: %w", step.name, err)
 		}
-		rate, took, err := parallel(ctx, b.objects, b.clients, step.do)
+		rate, took, err := plane.Parallel(ctx, b.objects, b.clients, step.do)
 		if err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 		b.say(step.name+".rate", rate, "op/s", limit)
-		b.say(step.name+".p50", took.quantile(.5), "ms", 0)
-		b.say(step.name+".p99", took.quantile(.99), "ms", 0)
+		b.say(step.name+".p50", took.Quantile(.5), "ms", 0)
+		b.say(step.name+".p99", took.Quantile(.99), "ms", 0)
 	}
 	bare, err := etcdRate(ctx, b)
 	if err != nil {
@@ -108,12 +110,12 @@ func measureMany(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer s.down()
-	ns, err := namespace(ctx, s.proto)
+	defer s.Down()
+	ns, err := plane.Namespace(ctx, s.Proto)
 	if err != nil {
 		return err
 	}
-	rate, _, err := parallel(ctx, b.many, b.clients, apiSteps(s.proto, ns)[0].do)
+	rate, _, err := plane.Parallel(ctx, b.many, b.clients, apiSteps(s.Proto, ns)[0].do)
 	if err != nil {
 		return err
 	}

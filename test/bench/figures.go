@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -190,17 +189,3 @@ func number(v float64) string {
 	}
 	return fmt.Sprintf("%.2f", v)
 }
-
-// latencies are durations of one kind of request, in no order.
-type latencies []time.Duration
-
-// quantile returns the q-quantile in milliseconds, and 0 if there is none.
-func (l latencies) quantile(q float64) float64 {
-	if len(l) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(l))
-	return milliseconds(sorted[int(q*float64(len(sorted)-1))])
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"time"
+
+	"canopus/test/plane"
 )
 
 // settle is how long a server rests before its idle memory is taken: the work of starting is over then.
@@ -18,9 +20,9 @@ func measureIdle(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer func() { s.down() }()
-	b.say("start.ready", time.Since(s.began).Seconds(), "s", limit.Seconds())
-	if err := pause(ctx, settle); err != nil {
+	defer func() { s.Down() }()
+	b.say("start.ready", time.Since(s.Began).Seconds(), "s", limit.Seconds())
+	if err := plane.Pause(ctx, settle); err != nil {
 		return err
 	}
 	if err := b.sayMemory(s, "idle.rss"); err != nil {
@@ -29,12 +31,12 @@ func measureIdle(ctx context.Context, b *bench) error {
 	if err := b.sayIdleCPU(ctx, s, "idle.cpu"); err != nil {
 		return err
 	}
-	s.down()
-	if err := s.up(ctx); err != nil {
+	s.Down()
+	if err := s.Up(ctx); err != nil {
 		return err
 	}
-	b.say("restart.ready", time.Since(s.began).Seconds(), "s", 0)
-	if err := pause(ctx, settle); err != nil {
+	b.say("restart.ready", time.Since(s.Began).Seconds(), "s", 0)
+	if err := plane.Pause(ctx, settle); err != nil {
 		return err
 	}
 	return b.sayMemory(s, "idle.rss.restart")

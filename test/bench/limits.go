@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"canopus/internal/etcd"
+	"canopus/test/plane"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -66,7 +67,7 @@ func etcdRate(ctx context.Context, b *bench) (float64, error) {
 	}
 	defer end()
 	value := strings.Repeat("x", 1100)
-	rate, _, err := parallel(ctx, b.objects, b.clients, func(ctx context.Context, i int) error {
+	rate, _, err := plane.Parallel(ctx, b.objects, b.clients, func(ctx context.Context, i int) error {
 		key := fmt.Sprintf("/registry/configmaps/bench/%06d", i)
 		_, err := m.Client().Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", 0)).Then(clientv3.OpPut(key, value)).Commit()
 		return err

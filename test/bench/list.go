@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"canopus/test/plane"
+
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -20,38 +22,38 @@ func measureLists(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer s.down()
-	ns, err := namespace(ctx, s.proto)
+	defer s.Down()
+	ns, err := plane.Namespace(ctx, s.Proto)
 	if err != nil {
 		return err
 	}
-	steps, err := podSteps(s.proto, ns)
+	steps, err := podSteps(s.Proto, ns)
 	if err != nil {
 		return err
 	}
 	for _, step := range steps {
-		rate, took, err := parallel(ctx, b.objects, b.clients, step.do)
+		rate, took, err := plane.Parallel(ctx, b.objects, b.clients, step.do)
 		if err != nil {
 			return err
 		}
 		b.say(step.name+".rate", rate, "op/s", 0)
-		b.say(step.name+".p50", took.quantile(.5), "ms", 0)
+		b.say(step.name+".p50", took.Quantile(.5), "ms", 0)
 	}
 	for _, l := range []struct {
 		name    string
 		client  kubernetes.Interface
 		options metav1.ListOptions
 	}{
-		{"list.pods.proto", s.proto, metav1.ListOptions{}},
-		{"list.pods.proto.rv0", s.proto, metav1.ListOptions{ResourceVersion: "0"}},
-		{"list.pods.json", s.json, metav1.ListOptions{}},
-		{"list.pods.selector", s.proto, metav1.ListOptions{LabelSelector: "app=none"}},
+		{"list.pods.proto", s.Proto, metav1.ListOptions{}},
+		{"list.pods.proto.rv0", s.Proto, metav1.ListOptions{ResourceVersion: "0"}},
+		{"list.pods.json", s.JSON, metav1.ListOptions{}},
+		{"list.pods.selector", s.Proto, metav1.ListOptions{LabelSelector: "app=none"}},
 	} {
 		if err := b.sayList(ctx, l.name, listPods(l.client, ns, l.options)); err != nil {
 			return err
 		}
 	}
-	if err := b.sayListsAtOnce(ctx, listPods(s.proto, ns, metav1.ListOptions{})); err != nil {
+	if err := b.sayListsAtOnce(ctx, listPods(s.Proto, ns, metav1.ListOptions{})); err != nil {
 		return err
 	}
 	return b.sayMemory(s, "rss.after-list")
@@ -68,7 +70,7 @@ func listPods(k kubernetes.Interface, ns string, o metav1.ListOptions) lister {
 }
 
 func (b *bench) sayList(ctx context.Context, name string, list lister) error {
-	var took latencies
+	var took plane.Latencies
 	var size int
 	for range listTimes {
 		t := time.Now()
@@ -78,7 +80,7 @@ func (b *bench) sayList(ctx context.Context, name string, list lister) error {
 		}
 		took = append(took, time.Since(t))
 	}
-	b.say(name+".p50", took.quantile(.5), "ms", 0)
+	b.say(name+".p50", took.Quantile(.5), "ms", 0)
 	if size > 100_000 {
 		b.say(name+".size", float64(size)/1e6, "MB", 0)
 	}
@@ -87,7 +89,7 @@ func (b *bench) sayList(ctx context.Context, name string, list lister) error {
 
 // sayListsAtOnce records how long 16 lists take that begin together, as after a restart of many informers: the median of three.
 func (b *bench) sayListsAtOnce(ctx context.Context, list lister) error {
-	var rounds latencies
+	var rounds plane.Latencies
 	for range 3 {
 		began := time.Now()
 		g, ctx := errgroup.WithContext(ctx)
@@ -99,14 +101,14 @@ func (b *bench) sayListsAtOnce(ctx context.Context, list lister) error {
 		}
 		rounds = append(rounds, time.Since(began))
 	}
-	b.say("list.pods.proto.x16", rounds.quantile(.5), "ms", 0)
+	b.say("list.pods.proto.x16", rounds.Quantile(.5), "ms", 0)
 	return nil
 }
 
 // collector gathers latencies from many goroutines.
 type collector struct {
 	mu   sync.Mutex
-	took latencies
+	took plane.Latencies
 }
 
 func (c *collector) add(d time.Duration) {

@@ -9,8 +9,8 @@
 //
 // Two figures are gates: if either misses its target, the exit code is 1. They are the ones that noise cannot spoil.
 //
-// Reading order: this file, figures.go (what a figure is, and every target), load.go (how requests are sent), server.go (how
-// Canopus is started), limits.go; then a file per group of figures.
+// Reading order: this file, figures.go (what a figure is, and every target), server.go (a run and its servers),
+// limits.go; then a file per group of figures. How Canopus is started and requests are sent is package plane.
 package main
 
 import (

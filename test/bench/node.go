@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"canopus/test/plane"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -153,9 +155,9 @@ func (b *bench) wholeNode(ctx context.Context, run string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { s.down() }()
-	if err := until(ctx, time.Minute, s.nodeReady); err != nil {
-		return fmt.Errorf("%w\n%s", err, s.lastWords())
+	defer func() { s.Down() }()
+	if err := plane.Until(ctx, time.Minute, func(ctx context.Context) error { return nodeReady(ctx, s) }); err != nil {
+		return fmt.Errorf("%w\n%s", err, s.LastWords())
 	}
 	b.say("node.start.ready", time.Since(began).Seconds(), "s", 0)
 	if err := b.restingNode(ctx, s, "node.rss"); err != nil {
@@ -165,22 +167,22 @@ func (b *bench) wholeNode(ctx context.Context, run string) error {
 		return err
 	}
 	if err := b.measurePodStart(ctx, s, "unix://"+filepath.Join(run, "containerd", "containerd.sock")); err != nil {
-		return fmt.Errorf("%w\n%s", err, s.lastWords())
+		return fmt.Errorf("%w\n%s", err, s.LastWords())
 	}
-	s.down()
-	if err := s.up(ctx); err != nil {
+	s.Down()
+	if err := s.Up(ctx); err != nil {
 		return err
 	}
 	return b.restingNode(ctx, s, "node.rss.restart")
 }
 
-func (s *server) nodeReady(ctx context.Context) error {
+func nodeReady(ctx context.Context, s *plane.Server) error {
 	select {
-	case <-s.ended:
+	case <-s.Ended():
 		return errors.New("canopus has ended")
 	default:
 	}
-	n, err := s.proto.CoreV1().Nodes().Get(ctx, "node-1", metav1.GetOptions{})
+	n, err := s.Proto.CoreV1().Nodes().Get(ctx, "node-1", metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
@@ -193,8 +195,8 @@ func (s *server) nodeReady(ctx context.Context) error {
 }
 
 // restingNode records the memory of canopus and, beside it, of the processes that it has started.
-func (b *bench) restingNode(ctx context.Context, s *server, name string) error {
-	if err := pause(ctx, settle); err != nil {
+func (b *bench) restingNode(ctx context.Context, s *plane.Server, name string) error {
+	if err := plane.Pause(ctx, settle); err != nil {
 		return err
 	}
 	if err := b.sayMemory(s, name); err != nil {
@@ -216,9 +218,9 @@ func (b *bench) restingNode(ctx context.Context, s *server, name string) error {
 		}
 		for _, program := range []string{"containerd-shim", "containerd"} {
 			if strings.HasPrefix(string(comm), program) {
-				m, err := memoryOf(pid)
+				m, err := plane.MemoryOf(pid)
 				if err == nil {
-					beside[program] += m.rss
+					beside[program] += m.RSS
 				}
 				break
 			}

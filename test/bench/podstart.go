@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"canopus/internal/node/cri"
+	"canopus/test/plane"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -24,8 +25,8 @@ const startImage = "canopus.local/pause:1"
 const singleStarts = 20
 
 // measurePodStart is how long pods take from create to Ready, beside bare CRI calls for the same on the same containerd.
-func (b *bench) measurePodStart(ctx context.Context, s *server, endpoint string) error {
-	ns, err := namespace(ctx, s.proto)
+func (b *bench) measurePodStart(ctx context.Context, s *plane.Server, endpoint string) error {
+	ns, err := plane.Namespace(ctx, s.Proto)
 	if err != nil {
 		return err
 	}
@@ -35,22 +36,22 @@ func (b *bench) measurePodStart(ctx context.Context, s *server, endpoint string)
 	}
 	defer c.Close()
 	r := &bareRuntime{client: c, cgroup: b.cgroup() + "/bare", logs: filepath.Join(b.work, "bare")}
-	var ours, bare latencies
+	var ours, bare plane.Latencies
 	for i := range singleStarts {
 		took, err := r.start(ctx, fmt.Sprintf("one-%d", i), 1)
 		if err != nil {
 			return fmt.Errorf("bare pod: %w", err)
 		}
 		bare = append(bare, took)
-		if took, err = s.startPods(ctx, ns, fmt.Sprintf("one-%d", i), 1); err != nil {
+		if took, err = startPods(ctx, s, ns, fmt.Sprintf("one-%d", i), 1); err != nil {
 			return err
 		}
 		ours = append(ours, took)
 	}
-	b.say("pod.start.one.p50", ours.quantile(.5), "ms", bare.quantile(.5))
-	b.say("pod.start.one.p99", ours.quantile(.99), "ms", bare.quantile(.99))
+	b.say("pod.start.one.p50", ours.Quantile(.5), "ms", bare.Quantile(.5))
+	b.say("pod.start.one.p99", ours.Quantile(.99), "ms", bare.Quantile(.99))
 	for _, n := range []int{50, 100} {
-		if err := s.stopPods(ctx, ns); err != nil {
+		if err := stopPods(ctx, s, ns); err != nil {
 			return err
 		}
 		limit, err := r.start(ctx, fmt.Sprintf("burst-%d", n), n)
@@ -60,17 +61,17 @@ func (b *bench) measurePodStart(ctx context.Context, s *server, endpoint string)
 		if err := r.stop(ctx); err != nil {
 			return fmt.Errorf("remove bare pods: %w", err)
 		}
-		took, err := s.startPods(ctx, ns, fmt.Sprintf("burst-%d", n), n)
+		took, err := startPods(ctx, s, ns, fmt.Sprintf("burst-%d", n), n)
 		if err != nil {
 			return err
 		}
-		b.say(fmt.Sprintf("pod.start.burst%d", n), milliseconds(took), "ms", milliseconds(limit))
+		b.say(fmt.Sprintf("pod.start.burst%d", n), plane.Milliseconds(took), "ms", plane.Milliseconds(limit))
 	}
 	began := time.Now()
-	if err := s.stopPods(ctx, ns); err != nil {
+	if err := stopPods(ctx, s, ns); err != nil {
 		return err
 	}
-	b.say("pod.stop.burst100", milliseconds(time.Since(began)), "ms", 0)
+	b.say("pod.stop.burst100", plane.Milliseconds(time.Since(began)), "ms", 0)
 	return nil
 }
 
@@ -83,10 +84,10 @@ func realPod(name string) *corev1.Pod {
 }
 
 // startPods starts n pods at once and returns how long it took until all were Ready.
-func (s *server) startPods(ctx context.Context, ns, prefix string, n int) (time.Duration, error) {
+func startPods(ctx context.Context, s *plane.Server, ns, prefix string, n int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	w, err := s.proto.CoreV1().Pods(ns).Watch(ctx, metav1.ListOptions{})
+	w, err := s.Proto.CoreV1().Pods(ns).Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		return 0, err
 	}
@@ -96,7 +97,7 @@ func (s *server) startPods(ctx context.Context, ns, prefix string, n int) (time.
 	for i := range n {
 		g.Go(func() error {
 			p := realPod(fmt.Sprintf("%s-%d", prefix, i))
-			_, err := s.proto.CoreV1().Pods(ns).Create(ctx, p, metav1.CreateOptions{})
+			_, err := s.Proto.CoreV1().Pods(ns).Create(ctx, p, metav1.CreateOptions{})
 			return err
 		})
 	}
@@ -125,13 +126,13 @@ func podReady(p *corev1.Pod) bool {
 }
 
 // stopPods deletes all pods and returns when they are gone.
-func (s *server) stopPods(ctx context.Context, ns string) error {
-	err := s.proto.CoreV1().Pods(ns).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](1)}, metav1.ListOptions{})
+func stopPods(ctx context.Context, s *plane.Server, ns string) error {
+	err := s.Proto.CoreV1().Pods(ns).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](1)}, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
-	return until(ctx, patience, func(ctx context.Context) error {
-		l, err := s.proto.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+	return plane.Until(ctx, patience, func(ctx context.Context) error {
+		l, err := s.Proto.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err == nil && len(l.Items) > 0 {
 			err = fmt.Errorf("%d pods are still there", len(l.Items))
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"canopus/test/plane"
+
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -16,17 +18,17 @@ import (
 )
 
 // makeNode makes a node and reports its status, as a node's agent would.
-func makeNode(s *server) func(context.Context, int) error {
+func makeNode(s *plane.Server) func(context.Context, int) error {
 	return func(ctx context.Context, i int) error {
 		n := hollow(i)
-		if _, err := s.proto.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{}); err != nil {
+		if _, err := s.Proto.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 		status, err := json.Marshal(map[string]any{"status": n.Status})
 		if err != nil {
 			return err
 		}
-		_, err = s.proto.CoreV1().Nodes().Patch(ctx, n.Name, types.StrategicMergePatchType, status, metav1.PatchOptions{}, "status")
+		_, err = s.Proto.CoreV1().Nodes().Patch(ctx, n.Name, types.StrategicMergePatchType, status, metav1.PatchOptions{}, "status")
 		return err
 	}
 }
@@ -37,30 +39,30 @@ func measureScheduling(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer s.down()
-	ns, err := namespace(ctx, s.proto)
+	defer s.Down()
+	ns, err := plane.Namespace(ctx, s.Proto)
 	if err != nil {
 		return err
 	}
-	rate, _, err := parallel(ctx, b.nodes, b.clients, makeNode(s))
+	rate, _, err := plane.Parallel(ctx, b.nodes, b.clients, makeNode(s))
 	if err != nil {
 		return err
 	}
 	b.say("node.create.rate", rate, "op/s", 0)
-	if err := until(ctx, patience, s.nodesSettled(b.nodes)); err != nil {
+	if err := plane.Until(ctx, patience, nodesSettled(s, b.nodes)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	w, err := s.proto.CoreV1().Pods(ns).Watch(ctx, metav1.ListOptions{})
+	w, err := s.Proto.CoreV1().Pods(ns).Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return distinct(w, b.pods, func(p *corev1.Pod) bool { return p.Spec.NodeName != "" }) })
 	began := time.Now()
-	rate, _, err = parallel(ctx, b.pods, b.clients, func(ctx context.Context, i int) error {
-		_, err := s.proto.CoreV1().Pods(ns).Create(ctx, spreadPod(i), metav1.CreateOptions{})
+	rate, _, err = plane.Parallel(ctx, b.pods, b.clients, func(ctx context.Context, i int) error {
+		_, err := s.Proto.CoreV1().Pods(ns).Create(ctx, spreadPod(i), metav1.CreateOptions{})
 		return err
 	})
 	if err != nil {
@@ -75,9 +77,9 @@ func measureScheduling(ctx context.Context, b *bench) error {
 }
 
 // nodesSettled waits until controllers have done with n new nodes: they all have addresses for pods and no taint.
-func (s *server) nodesSettled(n int) func(context.Context) error {
+func nodesSettled(s *plane.Server, n int) func(context.Context) error {
 	return func(ctx context.Context) error {
-		nodes, err := s.proto.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+		nodes, err := s.Proto.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
 		}
@@ -129,14 +131,14 @@ func measureDeployment(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer s.down()
-	ns, err := namespace(ctx, s.proto)
+	defer s.Down()
+	ns, err := plane.Namespace(ctx, s.Proto)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	w, err := s.proto.CoreV1().Pods(ns).Watch(ctx, metav1.ListOptions{})
+	w, err := s.Proto.CoreV1().Pods(ns).Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
@@ -149,7 +151,7 @@ func measureDeployment(ctx context.Context, b *bench) error {
 		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
 	}}
 	began := time.Now()
-	if _, err := s.proto.AppsV1().Deployments(ns).Create(ctx, d, metav1.CreateOptions{}); err != nil {
+	if _, err := s.Proto.AppsV1().Deployments(ns).Create(ctx, d, metav1.CreateOptions{}); err != nil {
 		return err
 	}
 	if err := distinct(w, int(replicas), func(p *corev1.Pod) bool { return strings.HasPrefix(p.Name, "d-") }); err != nil {

@@ -22,6 +22,8 @@ import (
 	"sync"
 	"time"
 
+	"canopus/test/plane"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -59,7 +61,7 @@ func (b *bench) startStub(ctx context.Context) (*stub, error) {
 		Host: "https://" + strings.TrimSpace(address), BearerToken: "none",
 		TLSClientConfig: rest.TLSClientConfig{Insecure: true}, // it makes its certificate itself
 	}
-	if s.client, err = client(s.config, protobuf, false); err != nil {
+	if s.client, err = plane.Client(s.config, plane.Protobuf, false); err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -148,7 +150,7 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	w.Header().Set("Content-Type", protobuf)
+	w.Header().Set("Content-Type", plane.Protobuf)
 	if r.Method == http.MethodPost {
 		w.WriteHeader(http.StatusCreated)
 	}
@@ -169,7 +171,7 @@ func (a *answers) watch(w http.ResponseWriter, r *http.Request) {
 		defer a.mu.Unlock()
 		delete(a.watches, frames)
 	}()
-	w.Header().Set("Content-Type", protobuf+";stream=watch")
+	w.Header().Set("Content-Type", plane.Protobuf+";stream=watch")
 	w.WriteHeader(http.StatusOK)
 	rc := http.NewResponseController(w)
 	if rc.Flush() != nil {

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"canopus/test/plane"
+
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,7 +28,7 @@ const (
 // fanned is what a fan-out led to.
 type fanned struct {
 	rate float64
-	took latencies
+	took plane.Latencies
 }
 
 // measureFanout is events per second when one object changes and many watch it.
@@ -40,8 +42,8 @@ func measureFanout(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer s.down()
-	ns, err := namespace(ctx, s.proto)
+	defer s.Down()
+	ns, err := plane.Namespace(ctx, s.Proto)
 	if err != nil {
 		return err
 	}
@@ -49,13 +51,13 @@ func measureFanout(ctx context.Context, b *bench) error {
 	if err != nil {
 		return fmt.Errorf("limit: %w", err)
 	}
-	ours, err := fanOut(ctx, b.watchers, s.config, ns)
+	ours, err := fanOut(ctx, b.watchers, s.Config, ns)
 	if err != nil {
 		return err
 	}
 	b.say("watch.fanout.rate", ours.rate, "ev/s", limit.rate)
-	b.say("watch.fanout.p50", ours.took.quantile(.5), "ms", limit.took.quantile(.5))
-	b.say("watch.fanout.p99", ours.took.quantile(.99), "ms", limit.took.quantile(.99))
+	b.say("watch.fanout.p50", ours.took.Quantile(.5), "ms", limit.took.Quantile(.5))
+	b.say("watch.fanout.p99", ours.took.Quantile(.99), "ms", limit.took.Quantile(.99))
 	return nil
 }
 
@@ -63,7 +65,7 @@ func measureFanout(ctx context.Context, b *bench) error {
 func fanOut(ctx context.Context, watchers int, config *rest.Config, ns string) (*fanned, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	k, err := client(config, protobuf, false)
+	k, err := plane.Client(config, plane.Protobuf, false)
 	if err != nil {
 		return nil, err
 	}
@@ -72,12 +74,12 @@ func fanOut(ctx context.Context, watchers int, config *rest.Config, ns string) (
 		return nil, err
 	}
 	sent := make([]atomic.Int64, fanoutUpdates)
-	seen := make([]latencies, watchers)
+	seen := make([]plane.Latencies, watchers)
 	g, ctx := errgroup.WithContext(ctx)
 	var from kubernetes.Interface
 	for i := range watchers {
 		if i%perConnection == 0 {
-			if from, err = client(config, protobuf, true); err != nil {
+			if from, err = plane.Client(config, plane.Protobuf, true); err != nil {
 				return nil, err
 			}
 		}
@@ -100,7 +102,7 @@ func fanOut(ctx context.Context, watchers int, config *rest.Config, ns string) (
 		return nil, err
 	}
 	took := time.Since(began)
-	var all latencies
+	var all plane.Latencies
 	for _, l := range seen {
 		all = append(all, l...)
 	}
@@ -108,9 +110,9 @@ func fanOut(ctx context.Context, watchers int, config *rest.Config, ns string) (
 }
 
 // follow reads changes until the last and returns how old each was.
-func follow(w watch.Interface, sent []atomic.Int64) (latencies, error) {
+func follow(w watch.Interface, sent []atomic.Int64) (plane.Latencies, error) {
 	defer w.Stop()
-	took := make(latencies, 0, len(sent))
+	took := make(plane.Latencies, 0, len(sent))
 	for e := range w.ResultChan() {
 		o, ok := e.Object.(*corev1.ConfigMap)
 		if !ok {
@@ -135,12 +137,12 @@ func measureNodeWatch(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer s.down()
-	ns, err := namespace(ctx, s.proto)
+	defer s.Down()
+	ns, err := plane.Namespace(ctx, s.Proto)
 	if err != nil {
 		return err
 	}
-	if _, _, err := parallel(ctx, b.nodes, b.clients, makeNode(s)); err != nil {
+	if _, _, err := plane.Parallel(ctx, b.nodes, b.clients, makeNode(s)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -148,10 +150,10 @@ func measureNodeWatch(ctx context.Context, b *bench) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var seen collector
 	var made sync.Map // name of a pod → when its create was sent
-	k := s.proto
+	k := s.Proto
 	for i := range b.nodes {
 		if i%nodesPerClient == 0 {
-			if k, err = client(s.config, protobuf, true); err != nil {
+			if k, err = plane.Client(s.Config, plane.Protobuf, true); err != nil {
 				return err
 			}
 		}
@@ -161,11 +163,11 @@ func measureNodeWatch(ctx context.Context, b *bench) error {
 		}
 		g.Go(func() error { return awaitPod(w, &made, &seen) })
 	}
-	rate, _, err := parallel(ctx, b.nodes, b.clients, func(ctx context.Context, i int) error {
+	rate, _, err := plane.Parallel(ctx, b.nodes, b.clients, func(ctx context.Context, i int) error {
 		p := pod(fmt.Sprintf("n-%06d", i), nobody)
 		p.Spec.NodeName = nodeName(i)
 		made.Store(p.Name, time.Now())
-		_, err := s.proto.CoreV1().Pods(ns).Create(ctx, p, metav1.CreateOptions{})
+		_, err := s.Proto.CoreV1().Pods(ns).Create(ctx, p, metav1.CreateOptions{})
 		return err
 	})
 	if err != nil {
@@ -175,8 +177,8 @@ func measureNodeWatch(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.say("nodewatch.create.rate", rate, "op/s", 0)
-	b.say("nodewatch.seen.p50", seen.took.quantile(.5), "ms", 0)
-	b.say("nodewatch.seen.p99", seen.took.quantile(.99), "ms", 0)
+	b.say("nodewatch.seen.p50", seen.took.Quantile(.5), "ms", 0)
+	b.say("nodewatch.seen.p99", seen.took.Quantile(.99), "ms", 0)
 	return nil
 }
 

@@ -1,10 +1,10 @@
-package main
+package plane
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,13 +15,14 @@ import (
 	"k8s.io/client-go/rest"
 )
 
+// Content types that a client can speak.
 const (
-	protobuf = "application/vnd.kubernetes.protobuf"
-	jsonType = "application/json"
+	Protobuf = "application/vnd.kubernetes.protobuf"
+	JSON     = "application/json"
 )
 
-// client is a stock client without rate limits. fresh clients have a connection of their own, others share one.
-func client(config *rest.Config, contentType string, fresh bool) (*kubernetes.Clientset, error) {
+// Client is a stock client without rate limits. fresh clients have a connection of their own, others share one.
+func Client(config *rest.Config, contentType string, fresh bool) (*kubernetes.Clientset, error) {
 	c := rest.CopyConfig(config)
 	c.QPS, c.Burst = -1, -1
 	c.ContentType = contentType
@@ -32,12 +33,12 @@ func client(config *rest.Config, contentType string, fresh bool) (*kubernetes.Cl
 	return kubernetes.NewForConfig(c)
 }
 
-// parallel runs f for 0..n-1, so many at a time, and returns the rate per second and how long each took. A failure ends it:
+// Parallel runs f for 0..n-1, so many at a time, and returns the rate per second and how long each took. A failure ends it:
 // a rate of refusals means nothing.
-func parallel(ctx context.Context, n, at int, f func(ctx context.Context, i int) error) (float64, latencies, error) {
+func Parallel(ctx context.Context, n, at int, f func(ctx context.Context, i int) error) (float64, Latencies, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	took := make(latencies, n)
+	took := make(Latencies, n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	began := time.Now()
@@ -64,21 +65,21 @@ func parallel(ctx context.Context, n, at int, f func(ctx context.Context, i int)
 	return float64(n) / time.Since(began).Seconds(), took, nil
 }
 
-// namespace makes a namespace in which pods can be made, and returns its name.
-func namespace(ctx context.Context, k kubernetes.Interface) (string, error) {
+// Namespace makes a namespace in which pods can be made, and returns its name.
+func Namespace(ctx context.Context, k kubernetes.Interface) (string, error) {
 	ns, err := k.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "bench-"}}, metav1.CreateOptions{})
 	if err != nil {
 		return "", fmt.Errorf("make a namespace: %w", err)
 	}
 	// Pods are refused until the namespace has its account.
-	return ns.Name, until(ctx, 30*time.Second, func(ctx context.Context) error {
+	return ns.Name, Until(ctx, 30*time.Second, func(ctx context.Context) error {
 		_, err := k.CoreV1().ServiceAccounts(ns.Name).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
 }
 
-// pause waits, unless ctx ends first.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits, unless ctx ends first.
+func Pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -89,8 +90,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// until asks f again and again until it returns nil, or limit has passed.
-func until(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+// Until asks f again and again until it returns nil, or limit has passed.
+func Until(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
@@ -98,10 +99,23 @@ func until(ctx context.Context, limit time.Duration, f func(context.Context) err
 		if err == nil {
 			return nil
 		}
-		if pause(ctx, 2*time.Millisecond) != nil {
+		if Pause(ctx, 2*time.Millisecond) != nil {
 			return fmt.Errorf("not within %v: %w", limit, err)
 		}
 	}
 }
 
-var errGone = errors.New("the watch ended before all was seen")
+// Latencies are durations of one kind of request, in no order.
+type Latencies []time.Duration
+
+// Quantile returns the q-quantile in milliseconds, and 0 if there is none.
+func (l Latencies) Quantile(q float64) float64 {
+	if len(l) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(l))
+	return Milliseconds(sorted[int(q*float64(len(sorted)-1))])
+}
+
+// Milliseconds is d as figures show it.
+func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
