@@ -265,6 +265,10 @@ func (c *controlPlane) makeServer() error {
 		return err
 	}
 	pages[verdict.Path] = c.verdicts
+	statuses, err := c.statuses()
+	if err != nil {
+		return err
+	}
 	charger, err := quota.New(func() *store.Resource { return c.server.Resource(schema.GroupResource{Resource: "resourcequotas"}) }, c.clock)
 	if err != nil {
 		return err
@@ -279,6 +283,7 @@ func (c *controlPlane) makeServer() error {
 		Computed: map[schema.GroupResource]apiserver.Computed{
 			{Group: metricsv1beta1.GroupName, Resource: "nodes"}: c.meter.Nodes(),
 			{Group: metricsv1beta1.GroupName, Resource: "pods"}:  c.meter.Pods(),
+			{Resource: "componentstatuses"}:                      statuses,
 		},
 		Transformer: c.atRest.Transformer, Informed: informed,
 		Version: serverVersion(), Metrics: c.metrics, Clock: c.clock, Log: c.log,

@@ -89,7 +89,7 @@ func (s *Server) attemptCreate(rq *request, w *write) (*written, error) {
 	if err != nil {
 		return nil, err
 	}
-	if errs := w.ep.Kind.Validate(obj); len(errs) > 0 {
+	if errs := w.ep.Validate(obj); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(w.ep.Kind.GVK.GroupKind(), obj.GetName(), errs)
 	}
 	for _, text := range w.ep.Kind.Warnings(obj, nil) {

@@ -62,6 +62,9 @@ func (s *Server) serve(rq *request) error {
 		}
 		return errNoPage()
 	}
+	if ep.Kind.Deprecated != "" {
+		rq.warn(ep.Kind.Deprecated)
+	}
 	if rt.watchPath && (rt.verb != "watch" || rt.subresource != "") {
 		return errMethod() // the prefix is for watching objects, nothing else
 	}

@@ -319,7 +319,7 @@ func keepMeta(obj, old kinds.Object) {
 }
 
 func (w *write) validateUpdate(rq *request, obj, old kinds.Object) error {
-	validate := w.ep.Kind.ValidateUpdate
+	validate := w.ep.ValidateUpdate
 	if w.sub != nil {
 		validate = w.sub.ValidateUpdate
 	}

@@ -39,6 +39,7 @@ type Spec[T any, P interface {
 	NewList    func() runtime.Object
 	Verbs      []string // all eight unless set
 	Virtual    bool     // never stored: a create is answered by a handler (reviews, bindings), a get or list computed (metrics)
+	Deprecated string   // what every request for the kind is warned with; "": nothing
 
 	Default        func(obj P)                               // fills what the user left out
 	PrepareCreate  func(obj P)                               // drops what a create may not set (status), sets what it must
@@ -71,6 +72,10 @@ type Version struct {
 	ToHub   func(in runtime.Object) (runtime.Object, error)
 	FromHub func(hub runtime.Object) (runtime.Object, error)
 	Default func(in runtime.Object) // this version's own defaults, before ToHub
+
+	// What a write in this version has to keep to besides the hub's rules; nil: nothing.
+	Validate       func(hub Object) field.ErrorList
+	ValidateUpdate func(hub, old Object) field.ErrorList
 }
 
 // Subresource is a path below an object. The generic ones (status, scale) are served from what is said here; connecting ones
@@ -121,6 +126,7 @@ type Kind struct {
 	CreateOnUpdate, StrictUpdate  bool
 	ReturnDeleted                 bool
 	Virtual                       bool
+	Deprecated                    string
 	Generation                    bool
 	Subresources                  []Subresource
 	Scale                         *ScalePaths

@@ -26,8 +26,8 @@ func New[T any, P interface {
 		New:     func() runtime.Object { return P(new(T)) },
 		NewList: s.NewList, Columns: s.Columns, Indexed: s.Indexed, NameRule: s.NameRule,
 		CreateOnUpdate: s.CreateOnUpdate, StrictUpdate: s.StrictUpdate, Virtual: s.Virtual, Generation: s.Generation,
-		ReturnDeleted: s.ReturnDeleted,
-		Subresources:  s.Subresources, Scale: s.Scale,
+		ReturnDeleted: s.ReturnDeleted, Deprecated: s.Deprecated,
+		Subresources: s.Subresources, Scale: s.Scale,
 	}
 	fillNames(k)
 	k.Default, k.PrepareCreate = eraseOne(s.Default), eraseOne(s.PrepareCreate)

@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Served is a kind as one of its versions shows it.
@@ -169,4 +170,22 @@ func (v Served) FromHub(hub runtime.Object) (runtime.Object, error) {
 		return nil, fmt.Errorf("convert %s to %s: %w", v.Kind.GVK, v.GVK, err)
 	}
 	return out, nil
+}
+
+// Validate checks an object, in the hub version, that is created in this version.
+func (v Served) Validate(hub Object) field.ErrorList {
+	errs := v.Kind.Validate(hub)
+	if v.alt != nil && v.alt.Validate != nil {
+		errs = append(errs, v.alt.Validate(hub)...)
+	}
+	return errs
+}
+
+// ValidateUpdate checks an object, in the hub version, that is changed in this version.
+func (v Served) ValidateUpdate(hub, old Object) field.ErrorList {
+	errs := v.Kind.ValidateUpdate(hub, old)
+	if v.alt != nil && v.alt.ValidateUpdate != nil {
+		errs = append(errs, v.alt.ValidateUpdate(hub, old)...)
+	}
+	return errs
 }

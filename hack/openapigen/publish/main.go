@@ -9,8 +9,10 @@ import (
 	"compress/gzip"
 	"crypto/sha512"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,23 +38,40 @@ func main() {
 	}
 }
 
-// run replaces the documents in dir.
+// run replaces the documents in dir, once all are made: a kind that cannot be described leaves the old ones.
 func run(dir string) error {
 	if dir == "" {
 		return fmt.Errorf("where to write is not said: use -out")
 	}
-	old, err := filepath.Glob(filepath.Join(dir, "*"))
+	parent, name := filepath.Split(filepath.Clean(dir))
+	made, err := os.MkdirTemp(parent, name+".new-")
 	if err != nil {
 		return err
 	}
-	for _, f := range old {
-		if err := os.Remove(f); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	defer os.RemoveAll(made) // what is left of it when something fails
+	if err := write(made); err != nil {
 		return err
 	}
+	return replace(dir, made)
+}
+
+// replace puts the directory made into the place of dir.
+func replace(dir, made string) error {
+	if err := os.Chmod(made, 0o755); err != nil {
+		return err
+	}
+	old := made + ".old"
+	if err := os.Rename(dir, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(made, dir); err != nil {
+		return errors.Join(err, os.Rename(old, dir))
+	}
+	return os.RemoveAll(old)
+}
+
+// write makes the documents in dir.
+func write(dir string) error {
 	w := writer{dir: dir, index: map[string]string{}}
 	docs := operations.Documents(builtin.Whole())
 	var all []common.RouteContainer

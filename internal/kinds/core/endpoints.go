@@ -29,6 +29,7 @@ func Endpoints() *kinds.Kind {
 		NewList:    func() runtime.Object { return &corev1.EndpointsList{} },
 
 		CreateOnUpdate: true,
+		Deprecated:     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 		Default: func(e *corev1.Endpoints) {
 			for i := range e.Subsets {
 				for j := range e.Subsets[i].Ports {
@@ -38,9 +39,7 @@ func Endpoints() *kinds.Kind {
 		},
 		Validate:       validateEndpoints,
 		ValidateUpdate: validateEndpointsUpdate,
-		Warnings: func(_, _ *corev1.Endpoints) []string {
-			return []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
-		},
+		Warnings:       endpointsWarnings,
 		Columns: []metav1.TableColumnDefinition{
 			show.Name(), show.Column("Endpoints", "string", corev1.Endpoints{}.SwaggerDoc()["subsets"]), show.AgeColumn(),
 		},
@@ -68,6 +67,21 @@ func validateEndpoints(e *corev1.Endpoints) field.ErrorList {
 		}
 	}
 	return errs
+}
+
+// endpointsWarnings are about addresses that are not in the usual form.
+func endpointsWarnings(e, _ *corev1.Endpoints) []string {
+	var out []string
+	for i := range e.Subsets {
+		s, path := &e.Subsets[i], field.NewPath("subsets").Index(i)
+		for j := range s.Addresses {
+			out = append(out, check.IPWarnings(s.Addresses[j].IP, path.Child("addresses").Index(j).Child("ip"))...)
+		}
+		for j := range s.NotReadyAddresses {
+			out = append(out, check.IPWarnings(s.NotReadyAddresses[j].IP, path.Child("notReadyAddresses").Index(j).Child("ip"))...)
+		}
+	}
+	return out
 }
 
 func validateEndpointAddress(a *corev1.EndpointAddress, path *field.Path) field.ErrorList {
