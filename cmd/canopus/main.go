@@ -55,13 +55,14 @@ Every flag can also stand in /etc/canopus/config.yaml under its name, or in the
 environment as CANOPUS_ and its name in capitals with underscores.`,
 		Example: `  canopus up --demo                      start a cluster on this machine, with something to look at
   canopus status                         how it is
+  canopus why deployment/web             why something is as it is, and what to do
   canopus kubectl get pods -A            the kubectl everyone knows
   canopus stop                           stop Canopus; pods go on running`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	for _, make := range []func() *cobra.Command{
-		upCommand, stopCommand, resetCommand, statusCommand, kubectlCommand, versionCommand,
+		upCommand, stopCommand, resetCommand, statusCommand, whyCommand, kubectlCommand, versionCommand,
 		serverCommand, agentCommand, apiserverCommand, controllersCommand, schedulerCommand, issueNodeCommand, unpackCommand, hollowCommand,
 	} {
 		root.AddCommand(make())
