@@ -26,6 +26,7 @@ import (
 func All() []*kinds.Kind {
 	return []*kinds.Kind{
 		core.Binding(),
+		core.ComponentStatus(),
 		core.ConfigMap(),
 		core.Endpoints(),
 		core.Event(),
