@@ -17,6 +17,7 @@ import (
 	"canopus/internal/kinds/node"
 	"canopus/internal/kinds/policy"
 	"canopus/internal/kinds/rbac"
+	"canopus/internal/kinds/resource"
 	"canopus/internal/kinds/scheduling"
 	"canopus/internal/kinds/storage"
 	"canopus/internal/kinds/storagemigration"
@@ -83,6 +84,12 @@ func All() []*kinds.Kind {
 		rbac.ClusterRole(),
 		rbac.RoleBinding(),
 		rbac.ClusterRoleBinding(),
+
+		resource.DeviceClass(),
+		resource.DeviceTaintRule(),
+		resource.ResourceClaim(),
+		resource.ResourceClaimTemplate(),
+		resource.ResourceSlice(),
 
 		scheduling.PodGroup(),
 		scheduling.PriorityClass(),
