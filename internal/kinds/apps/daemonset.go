@@ -45,8 +45,9 @@ func DaemonSet() *kinds.Kind {
 		ValidateUpdate: func(obj, old *appsv1.DaemonSet) field.ErrorList {
 			return append(validateDaemonSet(obj), sameSelector(obj.Spec.Selector, old.Spec.Selector)...)
 		},
-		Columns: daemonSetColumns(),
-		Cells:   daemonSetCells,
+		Warnings: func(d, old *appsv1.DaemonSet) []string { return templateWarnings(d, old, &d.Spec.Template) },
+		Columns:  daemonSetColumns(),
+		Cells:    daemonSetCells,
 		Subresources: []kinds.Subresource{kinds.Status(
 			func(obj, old *appsv1.DaemonSet) { obj.Spec = old.Spec }, validateDaemonSetStatus)},
 	})
@@ -88,7 +89,7 @@ func defaultDaemonSet(d *appsv1.DaemonSet) {
 func validateDaemonSet(d *appsv1.DaemonSet) field.ErrorList {
 	s, path := &d.Spec, field.NewPath("spec")
 	errs := validateSelector(s.Selector, "daemonset")
-	errs = append(errs, validateTemplate(&s.Template, s.Selector)...)
+	errs = append(errs, validateTemplate(&s.Template, s.Selector, "DaemonSet")...)
 	errs = append(errs, check.NonNegative(s.MinReadySeconds, path.Child("minReadySeconds"))...)
 	errs = append(errs, check.OptionalNonNegative(s.RevisionHistoryLimit, path.Child("revisionHistoryLimit"))...)
 	return append(errs, validateDaemonStrategy(&s.UpdateStrategy, path.Child("updateStrategy"))...)

@@ -34,12 +34,7 @@ func Deployment() *kinds.Kind {
 		ValidateUpdate: func(d, old *appsv1.Deployment) field.ErrorList {
 			return append(validateDeployment(d), sameSelector(d.Spec.Selector, old.Spec.Selector)...)
 		},
-		Warnings: func(d, old *appsv1.Deployment) []string {
-			if old == nil {
-				return templateWarnings(&d.Spec.Template, nil)
-			}
-			return templateWarnings(&d.Spec.Template, &old.Spec.Template)
-		},
+		Warnings: func(d, old *appsv1.Deployment) []string { return namedWarnings(d, old, &d.Spec.Template) },
 		Subresources: []kinds.Subresource{scaleSubresource(), kinds.Status(
 			func(obj, old *appsv1.Deployment) { obj.Spec, obj.Labels = old.Spec, old.Labels }, validateDeploymentStatus)},
 		Scale: &kinds.ScalePaths{
@@ -96,7 +91,7 @@ func validateDeployment(d *appsv1.Deployment) field.ErrorList {
 	at := field.NewPath("spec")
 	errs := check.NonNegative(orZero(d.Spec.Replicas), at.Child("replicas"))
 	errs = append(errs, validateSelector(d.Spec.Selector, "deployment")...)
-	errs = append(errs, validateTemplate(&d.Spec.Template, d.Spec.Selector)...)
+	errs = append(errs, validateTemplate(&d.Spec.Template, d.Spec.Selector, "ReplicaSet")...)
 	errs = append(errs, validateStrategy(&d.Spec.Strategy, at.Child("strategy"))...)
 	errs = append(errs, check.NonNegative(d.Spec.MinReadySeconds, at.Child("minReadySeconds"))...)
 	errs = append(errs, check.OptionalNonNegative(d.Spec.RevisionHistoryLimit, at.Child("revisionHistoryLimit"))...)

@@ -36,12 +36,7 @@ func ReplicaSet() *kinds.Kind {
 		ValidateUpdate: func(r, old *appsv1.ReplicaSet) field.ErrorList {
 			return append(validateReplicaSet(r), sameSelector(r.Spec.Selector, old.Spec.Selector)...)
 		},
-		Warnings: func(r, old *appsv1.ReplicaSet) []string {
-			if old == nil {
-				return templateWarnings(&r.Spec.Template, nil)
-			}
-			return templateWarnings(&r.Spec.Template, &old.Spec.Template)
-		},
+		Warnings: func(r, old *appsv1.ReplicaSet) []string { return namedWarnings(r, old, &r.Spec.Template) },
 		Subresources: []kinds.Subresource{scaleSubresource(), kinds.Status(
 			func(obj, old *appsv1.ReplicaSet) { obj.Spec = old.Spec }, validateReplicaSetStatus)},
 		Scale: &kinds.ScalePaths{
@@ -85,7 +80,7 @@ func validateReplicaSet(r *appsv1.ReplicaSet) field.ErrorList {
 	errs := check.NonNegative(orZero(r.Spec.Replicas), at.Child("replicas"))
 	errs = append(errs, check.NonNegative(r.Spec.MinReadySeconds, at.Child("minReadySeconds"))...)
 	errs = append(errs, validateSelector(r.Spec.Selector, "deployment")...)
-	return append(errs, validateTemplate(&r.Spec.Template, r.Spec.Selector)...)
+	return append(errs, validateTemplate(&r.Spec.Template, r.Spec.Selector, "ReplicaSet")...)
 }
 
 func validateReplicaSetStatus(obj, _ *appsv1.ReplicaSet) field.ErrorList {

@@ -37,6 +37,7 @@ func StatefulSet() *kinds.Kind {
 		Generation:     true,
 		Validate:       validateStatefulSet,
 		ValidateUpdate: validateStatefulSetUpdate,
+		Warnings:       statefulSetWarnings,
 		Columns: append([]metav1.TableColumnDefinition{
 			show.Name(), show.Column("Ready", "string", "Number of the pod with ready state"), show.AgeColumn(),
 		}, wideColumns("")[:2]...),
@@ -104,7 +105,6 @@ func validateStatefulSet(set *appsv1.StatefulSet) field.ErrorList {
 	errs = append(errs, validateRetention(s.PersistentVolumeClaimRetentionPolicy, path.Child("persistentVolumeClaimRetentionPolicy"))...)
 	errs = append(errs, check.OptionalNonNegative(s.Replicas, path.Child("replicas"))...)
 	errs = append(errs, check.NonNegative(s.MinReadySeconds, path.Child("minReadySeconds"))...)
-	errs = append(errs, check.OptionalNonNegative(s.RevisionHistoryLimit, path.Child("revisionHistoryLimit"))...)
 	if s.Ordinals != nil {
 		errs = append(errs, check.NonNegative(s.Ordinals.Start, path.Child("ordinals", "start"))...)
 	}
@@ -114,7 +114,7 @@ func validateStatefulSet(set *appsv1.StatefulSet) field.ErrorList {
 		t.Spec.Volumes = withVolume(t.Spec.Volumes, claim.Name)
 	}
 	errs = append(errs, validateSelector(s.Selector, "statefulset")...)
-	return append(errs, validateTemplate(t, s.Selector)...)
+	return append(errs, validateTemplate(t, s.Selector, "StatefulSet")...)
 }
 
 // withVolume returns volumes with the claim's volume in the place of one of the same name, or at the end.
@@ -168,6 +168,22 @@ func validateRetention(p *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy
 		appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
 	}
 	return append(check.OneOf(p.WhenDeleted, path.Child("whenDeleted"), allowed...), check.OneOf(p.WhenScaled, path.Child("whenScaled"), allowed...)...)
+}
+
+// statefulSetWarnings are about the templates of pods and claims, and about a history that is never cut.
+func statefulSetWarnings(s, old *appsv1.StatefulSet) []string {
+	if old != nil && s.Generation == old.Generation {
+		return nil
+	}
+	out := templateWarnings(s, nil, &s.Spec.Template)
+	for i := range s.Spec.VolumeClaimTemplates {
+		at := field.NewPath("spec", "volumeClaimTemplates").Index(i)
+		out = append(out, podspec.ClaimWarnings(&s.Spec.VolumeClaimTemplates[i].Spec, at.Child("spec"))...)
+	}
+	if orZero(s.Spec.RevisionHistoryLimit) < 0 {
+		out = append(out, "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended")
+	}
+	return out
 }
 
 const statefulMayChange = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', " +

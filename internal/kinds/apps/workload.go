@@ -1,7 +1,6 @@
 package apps
 
 import (
-	"maps"
 	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -54,7 +53,8 @@ func validateSelector(s *metav1.LabelSelector, what string) field.ErrorList {
 }
 
 // validateTemplate refuses a template that the selector does not select or that is no template for pods that run for ever.
-func validateTemplate(t *corev1.PodTemplateSpec, s *metav1.LabelSelector) field.ErrorList {
+// kind is what its errors call the workload.
+func validateTemplate(t *corev1.PodTemplateSpec, s *metav1.LabelSelector, kind string) field.ErrorList {
 	at := field.NewPath("spec", "template")
 	var errs field.ErrorList
 	selector, err := metav1.LabelSelectorAsSelector(s)
@@ -66,7 +66,7 @@ func validateTemplate(t *corev1.PodTemplateSpec, s *metav1.LabelSelector) field.
 		errs = append(errs, field.NotSupported(at.Child("spec", "restartPolicy"), t.Spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}
 	if t.Spec.ActiveDeadlineSeconds != nil {
-		errs = append(errs, field.Forbidden(at.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
+		errs = append(errs, field.Forbidden(at.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in "+kind+" is not Supported"))
 	}
 	return errs
 }
@@ -78,12 +78,26 @@ func sameSelector(now, was *metav1.LabelSelector) field.ErrorList {
 	return field.ErrorList{field.Invalid(field.NewPath("spec", "selector"), now, check.Immutable)}
 }
 
-// templateWarnings are about a new template, or one that an update changes.
-func templateWarnings(now, was *corev1.PodTemplateSpec) []string {
-	if was != nil && equal(now.Spec, was.Spec) && maps.Equal(now.Annotations, was.Annotations) {
+// templateWarnings are about the template of a new object, or of one whose spec an update has changed.
+func templateWarnings[T any, P pointer[T]](obj, old P, t *corev1.PodTemplateSpec) []string {
+	if old != nil && obj.GetGeneration() == old.GetGeneration() {
 		return nil
 	}
-	return podspec.TemplateWarnings(&now.Spec, field.NewPath("spec", "template", "spec"))
+	return podspec.TemplateWarnings(t, field.NewPath("spec", "template"))
+}
+
+// namedWarnings are templateWarnings and what a name that is no DNS label leads to.
+func namedWarnings[T any, P pointer[T]](obj, old P, t *corev1.PodTemplateSpec) []string {
+	if old != nil {
+		return templateWarnings(obj, old, t)
+	}
+	return append(check.PodNameWarnings(obj.GetName()), templateWarnings(obj, nil, t)...)
+}
+
+// pointer is what points to an object of type T.
+type pointer[T any] interface {
+	*T
+	metav1.Object
 }
 
 // wideColumns are what -o wide shows of a workload.

@@ -40,10 +40,18 @@ func CronJob() *kinds.Kind {
 		Validate:       func(c *batchv1.CronJob) field.ErrorList { return append(validateCronJob(c, nil), cronJobName(c)...) },
 		ValidateUpdate: func(c, old *batchv1.CronJob) field.ErrorList { return validateCronJob(c, &old.Spec) },
 		Warnings: func(c, old *batchv1.CronJob) []string {
-			if old != nil && equal(c.Spec.JobTemplate.Spec.Template.Spec, old.Spec.JobTemplate.Spec.Template.Spec) {
+			if old != nil && c.Generation == old.Generation {
 				return nil
 			}
-			return podspec.TemplateWarnings(&c.Spec.JobTemplate.Spec.Template.Spec, field.NewPath("spec", "jobTemplate", "spec", "template", "spec"))
+			var out []string
+			if old == nil {
+				out = check.PodNameWarnings(c.Name)
+			}
+			out = append(out, jobSpecWarnings(&c.Spec.JobTemplate.Spec, field.NewPath("spec", "jobTemplate", "spec"))...)
+			if zoned(c.Spec.Schedule) {
+				out = append(out, "CRON_TZ or TZ used in spec.schedule is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details")
+			}
+			return out
 		},
 		Subresources: []kinds.Subresource{kinds.Status(func(obj, old *batchv1.CronJob) { obj.Spec = old.Spec }, nil)},
 		Columns:      cronJobColumns(),
@@ -95,11 +103,13 @@ func validateCronJob(c *batchv1.CronJob, old *batchv1.CronJobSpec) field.ErrorLi
 	return append(errs, validateJobSpec(&s.JobTemplate.Spec, template)...)
 }
 
+// zoned says whether a schedule names a time zone by itself.
+func zoned(schedule string) bool { return strings.Contains(schedule, "TZ") }
+
 func validateSchedule(s, old *batchv1.CronJobSpec, at *field.Path) field.ErrorList {
 	if _, err := schedule.Parse(s.Schedule); err != nil {
 		return field.ErrorList{field.Invalid(at, s.Schedule, err.Error())}
 	}
-	zoned := func(text string) bool { return strings.Contains(text, "TZ") }
 	switch {
 	case zoned(s.Schedule) && s.TimeZone != nil:
 		return field.ErrorList{field.Invalid(at, s.Schedule, "cannot use both timeZone field and TZ or CRON_TZ in schedule")}

@@ -12,10 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"canopus/internal/kinds"
+	"canopus/internal/kinds/check"
 	"canopus/internal/kinds/podspec"
 	"canopus/internal/kinds/show"
 )
@@ -133,17 +133,20 @@ func ownLabels(name string, uid types.UID) map[string]string {
 func jobWarnings(j, old *batchv1.Job) []string {
 	var out []string
 	if old == nil {
-		if msgs := validation.IsDNS1123Label(j.Name); len(msgs) > 0 {
-			out = append(out, fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
-		}
+		out = check.PodNameWarnings(j.Name)
+	} else if j.Generation == old.Generation {
+		return nil
 	}
-	if old == nil || !equal(j.Spec.Template.Spec, old.Spec.Template.Spec) {
-		out = append(out, podspec.TemplateWarnings(&j.Spec.Template.Spec, field.NewPath("spec", "template", "spec"))...)
+	return append(out, jobSpecWarnings(&j.Spec, field.NewPath("spec"))...)
+}
+
+// jobSpecWarnings are about the spec of a Job or of a CronJob's template.
+func jobSpecWarnings(s *batchv1.JobSpec, at *field.Path) []string {
+	var out []string
+	if indexed(s) && orZero(s.Completions) > manyIndexes && orZero(s.Parallelism) > fewerIndexes {
+		out = append(out, at.Child("parallelism").String()+": with more than 100000 completions and a parallelism above 10000, the indexes that have failed or completed may become too many to keep track of")
 	}
-	if indexed(&j.Spec) && orZero(j.Spec.Completions) > manyIndexes && orZero(j.Spec.Parallelism) > fewerIndexes {
-		out = append(out, "spec.parallelism: with more than 100000 completions and a parallelism above 10000, the indexes that have failed or completed may become too many to keep track of")
-	}
-	return out
+	return append(out, podspec.TemplateWarnings(&s.Template, at.Child("template"))...)
 }
 
 func hasCondition(j *batchv1.Job, t batchv1.JobConditionType) bool {

@@ -28,10 +28,10 @@ func PodTemplate() *kinds.Kind {
 		Validate:       validatePodTemplate,
 		ValidateUpdate: func(t, _ *corev1.PodTemplate) field.ErrorList { return validatePodTemplate(t) },
 		Warnings: func(t, old *corev1.PodTemplate) []string {
-			if old != nil && equal(t.Template, old.Template) {
+			if old != nil && t.Generation == old.Generation {
 				return nil
 			}
-			return podspec.TemplateWarnings(&t.Template.Spec, field.NewPath("template", "spec"))
+			return podspec.TemplateWarnings(&t.Template, field.NewPath("template"))
 		},
 		Columns: []metav1.TableColumnDefinition{
 			show.Name(),

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"fmt"
 	"maps"
 	"strconv"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -171,18 +169,16 @@ func validateReplicationControllerStatus(r, _ *corev1.ReplicationController) fie
 	return errs
 }
 
-// replicationControllerWarnings are about a new object, or a template that an update changes.
+// replicationControllerWarnings are about a new object, or one whose spec an update has changed.
 func replicationControllerWarnings(r, old *corev1.ReplicationController) []string {
 	var out []string
 	if old == nil {
-		if msgs := validation.IsDNS1123Label(r.Name); len(msgs) > 0 {
-			out = append(out, fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
-		}
-	} else if r.Generation == old.Generation || equal(r.Spec.Template, old.Spec.Template) {
+		out = check.PodNameWarnings(r.Name)
+	} else if r.Generation == old.Generation {
 		return nil
 	}
 	if r.Spec.Template != nil {
-		out = append(out, podspec.TemplateWarnings(&r.Spec.Template.Spec, field.NewPath("spec", "template", "spec"))...)
+		out = append(out, podspec.TemplateWarnings(r.Spec.Template, field.NewPath("spec", "template"))...)
 	}
 	return out
 }

@@ -7,8 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	"canopus/internal/kinds/check"
 )
 
 const mayChange = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`," +
@@ -199,33 +197,4 @@ func ValidateEphemeralUpdate(obj, old *corev1.Pod) field.ErrorList {
 		}
 	}
 	return errs
-}
-
-// PodWarnings says what a pod asks for that has no effect, or not the expected one.
-func PodWarnings(obj, _ *corev1.Pod) []string {
-	return TemplateWarnings(&obj.Spec, field.NewPath("spec"))
-}
-
-// TemplateWarnings is PodWarnings for the spec in a workload's template.
-func TemplateWarnings(spec *corev1.PodSpec, path *field.Path) []string {
-	var out []string
-	warn := func(at *field.Path, text string) { out = append(out, fmt.Sprintf("%s: %s", at, text)) }
-	for i := range spec.Containers {
-		seen := check.Duplicates[string]{}
-		for j, e := range spec.Containers[i].Env {
-			at := path.Child("containers").Index(i).Child("env").Index(j)
-			if len(seen.Check(e.Name, at)) > 0 {
-				warn(at, fmt.Sprintf("hides previous definition of %q, which may be dropped when using apply", e.Name))
-			}
-		}
-	}
-	for i, ref := range spec.ImagePullSecrets {
-		if ref.Name == "" {
-			warn(path.Child("imagePullSecrets").Index(i), fmt.Sprintf("invalid empty name %q", ref.Name))
-		}
-	}
-	if g := spec.TerminationGracePeriodSeconds; g != nil && *g < 0 {
-		warn(path.Child("terminationGracePeriodSeconds"), "must be >= 0; negative values are invalid and will be treated as 1")
-	}
-	return out
 }
