@@ -26,6 +26,10 @@ const (
 	classChanged // a storage class
 	roomChanged  // how much room there is for volumes
 	limitChanged // how many volumes a node can have
+	deviceClaimChanged
+	devicesFreed // a claim gave its devices back
+	deviceSliceChanged
+	deviceClassChanged
 )
 
 // event is one thing that happened, with what a rule needs to tell whether it helps a pod that waits.
@@ -65,6 +69,7 @@ func (e *event) label() string {
 		{nodeTaints, "NodeUpdateNodeTaint"}, {podGone, "AssignedPodDelete"}, {podPlaced, "AssignedPodAdd"}, {namespaceLabels, "NamespaceUpdate"},
 		{claimChanged, "PersistentVolumeClaimUpdate"}, {volumeChanged, "PersistentVolumeUpdate"}, {classChanged, "StorageClassUpdate"},
 		{roomChanged, "CSIStorageCapacityUpdate"}, {limitChanged, "CSINodeUpdate"},
+		{deviceClaimChanged, "ResourceClaimUpdate"}, {deviceSliceChanged, "ResourceSliceUpdate"}, {deviceClassChanged, "DeviceClassUpdate"},
 	} {
 		if e.what&l.what != 0 {
 			return l.text

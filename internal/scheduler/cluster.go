@@ -49,6 +49,7 @@ type cluster struct {
 	affinity    *affinityIndex
 	workloads   *workloads
 	storage     *storage
+	devices     *deviceState
 	classes     *classes
 	start       int      // where the next pod begins to look, so that sampling goes round
 	gen         uint64   // the newest of any node
@@ -62,7 +63,7 @@ type cluster struct {
 
 func newCluster() *cluster {
 	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{},
-		spread: newSpreadIndex(), affinity: newAffinityIndex(), workloads: newWorkloads(), storage: newStorage(), classes: newClasses(),
+		spread: newSpreadIndex(), affinity: newAffinityIndex(), workloads: newWorkloads(), storage: newStorage(), devices: newDeviceState(), classes: newClasses(),
 		nominations: map[types.UID]*nomination{}, nominees: map[string]map[types.UID]*nomination{}, budgets: map[types.NamespacedName]*budget{},
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/dynamic-resource-allocation/resourceclaim"
 )
 
 // inbox collects what informers and binders report until the scheduling goroutine takes it. It never blocks its senders.
@@ -70,6 +71,7 @@ func podMatters(old, now *corev1.Pod) bool {
 		finished(old) != finished(now) ||
 		(old.DeletionTimestamp == nil) != (now.DeletionTimestamp == nil) ||
 		!maps.Equal(old.Labels, now.Labels) ||
+		!resourceclaim.PodStatusEqual(old.Status.ResourceClaimStatuses, now.Status.ResourceClaimStatuses) ||
 		resized(old, now)
 }
 

@@ -67,6 +67,9 @@ func (s *Scheduler) makeProfiles(c *config.Configuration) error {
 				binder := &volumeBinder{client: s.Client, clock: s.Clock, inbox: s.inbox, timeout: seconds(*from.Args.VolumeBinding.BindTimeoutSeconds)}
 				rules[j].reserve = binder.reserve
 			}
+			if rules[j].name == dynamicResources && rules[j].filter != nil {
+				rules[j].reserve = s.deviceBinder().reserve
+			}
 		}
 		args := from.Args.DefaultPreemption
 		s.profiles[from.Name] = &profile{name: from.Name, options: options{

@@ -8,6 +8,12 @@ const selfServing = "canopus:certificatesigningrequests:selfnodeserver"
 // podGroups is the scheduler's right to know groups of pods, served or not.
 const podGroups = "canopus:pod-group-scheduler"
 
+// taintRules are the rights to know taints that people put on devices, and to tell how an eviction comes along.
+const (
+	taintRules      = "canopus:device-taint-rules"
+	taintRuleStatus = "canopus:device-taint-rule-status"
+)
+
 // ownRoles are ours alone: upstream leaves it to installers how nodes renew their certificates, and has the last one behind
 // a feature gate.
 func ownRoles() []rbacv1.ClusterRole {
@@ -19,6 +25,8 @@ func ownRoles() []rbacv1.ClusterRole {
 			on(read, "scheduling.k8s.io", "podgroups"),
 			on("patch update", "scheduling.k8s.io", "podgroups/status"),
 		),
+		role(taintRules, on(read, "resource.k8s.io", "devicetaintrules")),
+		role(taintRuleStatus, on("patch update", "resource.k8s.io", "devicetaintrules/status")),
 		role(controllerRole+"storage-version-migrator-controller",
 			on("list patch get", "*", "*"),
 			on("get list watch update", "storagemigration.k8s.io", "storageversionmigrations"),
@@ -40,6 +48,8 @@ func ownBindings() []rbacv1.ClusterRoleBinding {
 		named("canopus:node-serving-certificates", bind(selfServing, group("system:nodes"))),
 		named("canopus:serving-certificate-approver", bind("system:certificates.k8s.io:kubelet-serving-approver", account("certificate-controller"))),
 		bind(podGroups, user("system:kube-scheduler")),
+		bind(taintRules, user("system:kube-scheduler"), account("device-taint-eviction-controller")),
+		bind(taintRuleStatus, account("device-taint-eviction-controller")),
 		bind(controllerRole+"storage-version-migrator-controller", account("storage-version-migrator-controller")),
 	}
 }

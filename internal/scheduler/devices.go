@@ -1,0 +1,204 @@
+package scheduler
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	dracel "k8s.io/dynamic-resource-allocation/cel"
+	"k8s.io/dynamic-resource-allocation/resourceclaim"
+
+	"canopus/internal/scheduler/devices"
+)
+
+const (
+	dynamicResources = "DynamicResources"
+
+	devicesElsewhere = "resourceclaim not available on the node"
+	noDevices        = "cannot allocate all claims"
+
+	// allocationBudget is how many devices are looked at for one node: upstream gives up after ten seconds.
+	allocationBudget = 1_000_000
+)
+
+// deviceState is what is known about devices and who has them. Part of the cluster.
+type deviceState struct {
+	claims  map[types.NamespacedName]*resourcev1.ResourceClaim
+	slices  map[string]*resourcev1.ResourceSlice
+	classes map[string]*resourcev1.DeviceClass
+	rules   map[string]*resourcev1.DeviceTaintRule
+
+	// assumed are allocations decided here and not yet seen in their claims.
+	assumed map[types.NamespacedName]*resourcev1.ResourceClaim
+	// retracted are claims from which a reservation or an allocation is being taken back.
+	retracted map[types.NamespacedName]bool
+
+	compiled  *dracel.Cache      // nil until first used
+	inventory *devices.Inventory // nil: to be taken anew
+	held      *devices.Held      // nil: likewise
+}
+
+func newDeviceState() *deviceState {
+	return &deviceState{
+		claims: map[types.NamespacedName]*resourcev1.ResourceClaim{}, slices: map[string]*resourcev1.ResourceSlice{},
+		classes: map[string]*resourcev1.DeviceClass{}, rules: map[string]*resourcev1.DeviceTaintRule{},
+		assumed: map[types.NamespacedName]*resourcev1.ResourceClaim{}, retracted: map[types.NamespacedName]bool{},
+	}
+}
+
+// stock is what there is.
+func (v *deviceState) stock() *devices.Inventory {
+	if v.compiled == nil {
+		v.compiled = devices.NewSelectors()
+	}
+	if v.inventory == nil {
+		byName := func(a, b *resourcev1.DeviceTaintRule) int { return strings.Compare(a.Name, b.Name) }
+		v.inventory = devices.NewInventory(devices.Published{
+			Slices: slices.Collect(maps.Values(v.slices)), Classes: v.classes, Rules: slices.SortedFunc(maps.Values(v.rules), byName),
+		}, v.compiled)
+	}
+	return v.inventory
+}
+
+// taken is what claims hold, those included that are about to.
+func (v *deviceState) taken() *devices.Held {
+	if v.held == nil {
+		claims := slices.Collect(maps.Values(v.assumed))
+		for key, c := range v.claims {
+			if v.assumed[key] == nil {
+				claims = append(claims, c)
+			}
+		}
+		v.held = devices.NewHeld(claims)
+	}
+	return v.held
+}
+
+// setClaim takes in a claim; it reports false for a state older than the one known: a write of ours was faster than the watch.
+func (v *deviceState) setClaim(c *resourcev1.ResourceClaim) bool {
+	key := claimKey(c)
+	if old := v.claims[key]; old != nil && old.UID == c.UID && older(c.ResourceVersion, old.ResourceVersion) {
+		return false
+	}
+	v.claims[key] = c
+	if a := v.assumed[key]; a != nil && (c.Status.Allocation != nil || a.UID != c.UID) {
+		delete(v.assumed, key)
+	}
+	v.held = nil
+	return true
+}
+
+// claimOf is the claim behind one of p's references; nil with no reason when the pod does without it.
+func (v *deviceState) claimOf(p *podInfo, ref *corev1.PodResourceClaim) (*resourcev1.ResourceClaim, reason) {
+	name, owned, err := resourceclaim.Name(p.pod, ref)
+	if err != nil {
+		return nil, final(err.Error())
+	}
+	if name == nil {
+		return nil, reason{}
+	}
+	claim := v.claims[types.NamespacedName{Namespace: p.pod.Namespace, Name: *name}]
+	switch {
+	case claim == nil:
+		return nil, final(fmt.Sprintf("resourceclaim.resource.k8s.io %q not found", *name))
+	case claim.DeletionTimestamp != nil:
+		return nil, final(fmt.Sprintf("resourceclaim %q is being deleted", claim.Name))
+	}
+	if owned {
+		if err := resourceclaim.IsForPod(p.pod, claim, false); err != nil {
+			return nil, final(err.Error())
+		}
+	}
+	return claim, reason{}
+}
+
+// deviceWants are a pod's claims by what there is to do about them.
+type deviceWants struct {
+	given   []*resourcev1.ResourceClaim
+	pending []*resourcev1.ResourceClaim
+}
+
+// claimsOf sorts p's claims, or says why p can run nowhere.
+func (v *deviceState) claimsOf(p *podInfo) (deviceWants, reason) {
+	var out deviceWants
+	for i := range p.pod.Spec.ResourceClaims {
+		claim, why := v.claimOf(p, &p.pod.Spec.ResourceClaims[i])
+		switch {
+		case why.refuses():
+			return out, why
+		case claim == nil || slices.Contains(out.given, claim) || slices.Contains(out.pending, claim):
+			continue
+		case v.assumed[claimKey(claim)] != nil:
+			return out, final(fmt.Sprintf("resource claim %s is in the process of being allocated", claim.Name))
+		case v.retracted[claimKey(claim)]:
+			return out, final(fmt.Sprintf("resource claim %s is in the process of being released", claim.Name))
+		case claim.Status.Allocation != nil:
+			if !resourceclaim.IsReservedForPod(p.pod, claim, false) && len(claim.Status.ReservedFor) >= resourcev1.ResourceClaimReservedForMaxSize {
+				return out, final("resourceclaim in use")
+			}
+			out.given = append(out.given, claim)
+			continue
+		}
+		if request, class := v.stock().MissingClass(claim); class != "" {
+			return out, final(fmt.Sprintf("request %s: device class %s does not exist", request, class))
+		}
+		out.pending = append(out.pending, claim)
+	}
+	return out, reason{}
+}
+
+// refuseDeviceClaims turns down pods whose claims cannot be had on any node.
+func refuseDeviceClaims(c *cluster, p *podInfo) reason {
+	_, why := c.devices.claimsOf(p)
+	return why
+}
+
+// filterDevices refuses nodes that a claim's devices are not for, or that have none for a claim without.
+func filterDevices(c *cluster, p *podInfo) check {
+	if len(p.pod.Spec.ResourceClaims) == 0 {
+		return nil
+	}
+	w, why := c.devices.claimsOf(p)
+	if why.refuses() { // to come here without being refused before, p must have been looked at by another way
+		return func(*node) reason { return why }
+	}
+	return func(n *node) reason {
+		_, why := c.devices.plan(w, n)
+		return why
+	}
+}
+
+// plan allocates w's pending claims on n, or says why that cannot be.
+func (v *deviceState) plan(w deviceWants, n *node) ([]*resourcev1.AllocationResult, reason) {
+	for _, claim := range w.given {
+		if selector := claim.Status.Allocation.NodeSelector; selector != nil {
+			parsed, err := nodeaffinity.NewNodeSelector(selector)
+			if err != nil {
+				return nil, final(err.Error())
+			}
+			if !parsed.Match(n.object) {
+				return nil, final(devicesElsewhere)
+			}
+		}
+	}
+	if len(w.pending) == 0 {
+		return nil, reason{}
+	}
+	out, err := v.stock().Allocate(n.object, w.pending, v.taken(), allocationBudget)
+	switch {
+	case err != nil:
+		return nil, final(err.Error())
+	case out == nil:
+		return nil, final(noDevices)
+	}
+	return out, reason{}
+}
+
+func claimKey(c *resourcev1.ResourceClaim) types.NamespacedName {
+	return types.NamespacedName{Namespace: c.Namespace, Name: c.Name}
+}

@@ -1,0 +1,178 @@
+package devices
+
+import (
+	"maps"
+	"slices"
+
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
+)
+
+// Held is what claims hold of the devices.
+type Held struct {
+	whole  map[ID]int                                            // devices given to one claim alone, or shared by so many
+	amount map[ID]map[resourcev1.QualifiedName]resource.Quantity // what of shared devices is consumed
+}
+
+// NewHeld counts allocations. Administrative access takes nothing from others.
+func NewHeld(claims []*resourcev1.ResourceClaim) *Held {
+	h := &Held{whole: map[ID]int{}, amount: map[ID]map[resourcev1.QualifiedName]resource.Quantity{}}
+	for _, c := range claims {
+		if c.Status.Allocation == nil {
+			continue
+		}
+		for i := range c.Status.Allocation.Devices.Results {
+			if r := &c.Status.Allocation.Devices.Results[i]; !ptr.Deref(r.AdminAccess, false) {
+				h.add(ID{r.Driver, r.Pool, r.Device}, r.ConsumedCapacity, 1)
+			}
+		}
+	}
+	return h
+}
+
+// clone is a copy that a search may change.
+func (h *Held) clone() *Held {
+	out := &Held{whole: maps.Clone(h.whole), amount: make(map[ID]map[resourcev1.QualifiedName]resource.Quantity, len(h.amount))}
+	for id, amounts := range h.amount {
+		out.amount[id] = maps.Clone(amounts)
+	}
+	return out
+}
+
+func (h *Held) add(id ID, consumed map[resourcev1.QualifiedName]resource.Quantity, sign int) {
+	if h.whole[id] += sign; h.whole[id] == 0 {
+		delete(h.whole, id)
+	}
+	for name, q := range consumed {
+		if h.amount[id] == nil {
+			h.amount[id] = map[resourcev1.QualifiedName]resource.Quantity{}
+		}
+		sum := h.amount[id][name].DeepCopy()
+		if sign > 0 {
+			sum.Add(q)
+		} else {
+			sum.Sub(q)
+		}
+		h.amount[id][name] = sum
+	}
+}
+
+// free reports whether d, or as much of it as consumed, is left.
+func (h *Held) free(d *device, consumed map[resourcev1.QualifiedName]resource.Quantity) bool {
+	if !ptr.Deref(d.AllowMultipleAllocations, false) {
+		return h.whole[d.ID] == 0 && h.counted(d)
+	}
+	for name, q := range consumed {
+		sum := h.amount[d.ID][name].DeepCopy()
+		sum.Add(q)
+		if sum.Cmp(d.Capacity[name].Value) > 0 {
+			return false
+		}
+	}
+	return h.whole[d.ID] > 0 || h.counted(d) // its counters are taken once, however many share it
+}
+
+// counted reports whether the pool's counters allow for d beside the devices in use.
+func (h *Held) counted(d *device) bool {
+	for i := range d.ConsumesCounters {
+		use := &d.ConsumesCounters[i]
+		have, known := d.pool.counters[use.CounterSet]
+		if !known {
+			return false
+		}
+		for name, want := range use.Counters {
+			all, known := have[name]
+			if !known {
+				return false
+			}
+			sum := want.Value.DeepCopy()
+			for _, other := range d.pool.devices {
+				if other != d && h.whole[other.ID] > 0 {
+					sum.Add(other.uses(use.CounterSet, name))
+				}
+			}
+			if sum.Cmp(all.Value) > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (d *device) uses(set, counter string) resource.Quantity {
+	at := slices.IndexFunc(d.ConsumesCounters, func(c resourcev1.DeviceCounterConsumption) bool { return c.CounterSet == set })
+	if at < 0 {
+		return resource.Quantity{}
+	}
+	return d.ConsumesCounters[at].Counters[counter].Value
+}
+
+// consumption is how much of d a request consumes, or false when it cannot be had in such amounts. Of a device that is not
+// shared nothing is consumed but all of it; what is asked for is then what it must have.
+func consumption(d *device, asked *resourcev1.CapacityRequirements) (map[resourcev1.QualifiedName]resource.Quantity, bool) {
+	var requests map[resourcev1.QualifiedName]resource.Quantity
+	if asked != nil {
+		requests = asked.Requests
+	}
+	for name, q := range requests {
+		if have, ok := d.Capacity[name]; !ok || have.Value.Cmp(q) < 0 {
+			return nil, false
+		}
+	}
+	if !ptr.Deref(d.AllowMultipleAllocations, false) {
+		return nil, true
+	}
+	out := map[resourcev1.QualifiedName]resource.Quantity{}
+	for name, have := range d.Capacity {
+		want, ok := requests[name]
+		amount, fits := fill(have, ptr.To(want), ok)
+		if !fits {
+			return nil, false
+		}
+		out[name] = amount
+	}
+	return out, true
+}
+
+// fill raises what is asked for to what the policy gives out.
+func fill(have resourcev1.DeviceCapacity, want *resource.Quantity, asked bool) (resource.Quantity, bool) {
+	p := have.RequestPolicy
+	if !asked {
+		if p == nil || p.Default == nil {
+			return have.Value, true
+		}
+		want = p.Default
+	}
+	switch {
+	case p == nil:
+		return *want, true
+	case len(p.ValidValues) > 0:
+		for _, v := range p.ValidValues { // ascending
+			if v.Cmp(*want) >= 0 {
+				return v, true
+			}
+		}
+		return resource.Quantity{}, false
+	case p.ValidRange != nil:
+		return inRange(p.ValidRange, *want)
+	}
+	return *want, true
+}
+
+func inRange(r *resourcev1.CapacityRequestPolicyRange, want resource.Quantity) (resource.Quantity, bool) {
+	if r.Min != nil && want.Cmp(*r.Min) < 0 {
+		want = r.Min.DeepCopy()
+	}
+	if r.Step != nil && r.Step.Value() > 0 {
+		low := int64(0)
+		if r.Min != nil {
+			low = r.Min.Value()
+		}
+		step := r.Step.Value()
+		if over := (want.Value() - low) % step; over != 0 {
+			want = *resource.NewQuantity(want.Value()-over+step, want.Format)
+		}
+	}
+	return want, r.Max == nil || want.Cmp(*r.Max) <= 0
+}

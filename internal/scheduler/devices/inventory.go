@@ -1,0 +1,245 @@
+// Package devices finds devices for claims: from what drivers publish and what claims hold already, to an allocation on one
+// node, or the word that there is none. It knows no API server and no clock.
+//
+// Read inventory.go (what there is), held.go (what is taken), request.go (what is asked for), allocate.go (the search),
+// result.go (what is written into a claim).
+//
+// Devices with binding conditions are not given out: nobody here waits for their drivers yet.
+package devices
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	dracel "k8s.io/dynamic-resource-allocation/cel"
+)
+
+// ID names a device in the whole cluster.
+type ID struct{ Driver, Pool, Device string }
+
+// Inventory is all that drivers publish, and the classes. Immutable but for what it remembers of selectors' verdicts, so that
+// one goroutine at a time may use it.
+type Inventory struct {
+	classes  map[string]*resourcev1.DeviceClass
+	byNode   map[string][]*pool // those with devices of one node alone
+	anywhere []*pool            // those with other devices
+	all      map[poolKey]*pool
+	compiled *dracel.Cache
+}
+
+type poolKey struct{ driver, name string }
+
+// pool is what one driver publishes under one name, in its newest generation.
+type pool struct {
+	poolKey
+	devices  []*device
+	counters map[string]map[string]resourcev1.Counter
+	partial  bool // some slices have not been seen yet
+	twice    string
+}
+
+type device struct {
+	ID
+	*resourcev1.Device
+	taints   []resourcev1.DeviceTaint // those of rules included
+	pool     *pool
+	node     string // the only node from which it can be used
+	all      bool
+	selector *nodeaffinity.NodeSelector
+	required *corev1.NodeSelector
+	verdicts map[string]verdict // by expression
+}
+
+type verdict struct {
+	match bool
+	err   error
+}
+
+// Published is what an inventory is made of.
+type Published struct {
+	Slices  []*resourcev1.ResourceSlice
+	Classes map[string]*resourcev1.DeviceClass
+	Rules   []*resourcev1.DeviceTaintRule
+}
+
+// compiledSelectors is how many expressions are kept compiled.
+const compiledSelectors = 1000
+
+// NewSelectors makes a memory of compiled selectors, for inventories that follow each other.
+func NewSelectors() *dracel.Cache {
+	return dracel.NewCache(compiledSelectors, dracel.Features{EnableConsumableCapacity: true})
+}
+
+// NewInventory takes stock.
+func NewInventory(p Published, compiled *dracel.Cache) *Inventory {
+	v := &Inventory{classes: p.Classes, byNode: map[string][]*pool{}, all: map[poolKey]*pool{}, compiled: compiled}
+	for key, list := range newest(p.Slices) {
+		v.all[key] = newPool(key, list, p.Rules)
+	}
+	for _, q := range v.all {
+		v.index(q)
+	}
+	for _, list := range v.byNode {
+		slices.SortFunc(list, comparePools)
+	}
+	slices.SortFunc(v.anywhere, comparePools)
+	return v
+}
+
+func comparePools(a, b *pool) int {
+	return cmp.Or(strings.Compare(a.driver, b.driver), strings.Compare(a.name, b.name))
+}
+
+func (v *Inventory) index(q *pool) {
+	nodes := map[string]bool{}
+	for _, d := range q.devices {
+		nodes[d.node] = true
+	}
+	if nodes[""] {
+		v.anywhere = append(v.anywhere, q)
+		return
+	}
+	for node := range nodes {
+		v.byNode[node] = append(v.byNode[node], q)
+	}
+}
+
+// newest sorts slices by pool and drops those of generations that are over.
+func newest(all []*resourcev1.ResourceSlice) map[poolKey][]*resourcev1.ResourceSlice {
+	out := map[poolKey][]*resourcev1.ResourceSlice{}
+	for _, s := range all {
+		key := poolKey{s.Spec.Driver, s.Spec.Pool.Name}
+		if known := out[key]; len(known) > 0 {
+			switch have := known[0].Spec.Pool.Generation; {
+			case have > s.Spec.Pool.Generation:
+				continue
+			case have < s.Spec.Pool.Generation:
+				out[key] = nil
+			}
+		}
+		out[key] = append(out[key], s)
+	}
+	return out
+}
+
+func newPool(key poolKey, list []*resourcev1.ResourceSlice, rules []*resourcev1.DeviceTaintRule) *pool {
+	slices.SortFunc(list, func(a, b *resourcev1.ResourceSlice) int { return strings.Compare(a.Name, b.Name) })
+	q := &pool{poolKey: key, counters: map[string]map[string]resourcev1.Counter{}, partial: int64(len(list)) != list[0].Spec.Pool.ResourceSliceCount}
+	seen := map[string]bool{}
+	for _, s := range list {
+		for i := range s.Spec.SharedCounters {
+			q.counters[s.Spec.SharedCounters[i].Name] = s.Spec.SharedCounters[i].Counters
+		}
+		for i := range s.Spec.Devices {
+			d := newDevice(q, s, &s.Spec.Devices[i], rules)
+			if seen[d.Name] {
+				q.twice = d.Name
+			}
+			seen[d.Name] = true
+			q.devices = append(q.devices, d)
+		}
+	}
+	return q
+}
+
+func newDevice(q *pool, s *resourcev1.ResourceSlice, from *resourcev1.Device, rules []*resourcev1.DeviceTaintRule) *device {
+	d := &device{ID: ID{q.driver, q.name, from.Name}, Device: from, pool: q, taints: Taints(ID{q.driver, q.name, from.Name}, from.Taints, rules), verdicts: map[string]verdict{}}
+	node, all := s.Spec.NodeName, s.Spec.AllNodes
+	d.required = s.Spec.NodeSelector
+	if s.Spec.PerDeviceNodeSelection != nil && *s.Spec.PerDeviceNodeSelection {
+		node, all, d.required = from.NodeName, from.AllNodes, from.NodeSelector
+	}
+	switch {
+	case node != nil:
+		d.node = *node
+	case all != nil:
+		d.all = *all
+	case d.required != nil:
+		// What validation let through parses; what does not is nowhere.
+		d.selector, _ = nodeaffinity.NewNodeSelector(d.required)
+	}
+	return d
+}
+
+// Taints are a device's taints and those that rules put on it.
+func Taints(id ID, own []resourcev1.DeviceTaint, rules []*resourcev1.DeviceTaintRule) []resourcev1.DeviceTaint {
+	out := own
+	for _, r := range rules {
+		if s := r.Spec.DeviceSelector; s != nil && means(s.Driver, id.Driver) && means(s.Pool, id.Pool) && means(s.Device, id.Device) {
+			out = append(slices.Clip(out), r.Spec.Taint)
+		}
+	}
+	return out
+}
+
+func means(want *string, have string) bool { return want == nil || *want == have }
+
+// reachable reports whether d can be used from node.
+func (d *device) reachable(node *corev1.Node) bool {
+	switch {
+	case d.node != "":
+		return d.node == node.Name
+	case d.all:
+		return true
+	}
+	return d.selector != nil && d.selector.Match(node)
+}
+
+// pools are those that may have devices for node, in the order in which they are tried.
+func (v *Inventory) pools(node string) []*pool {
+	out := append(slices.Clone(v.byNode[node]), v.anywhere...)
+	slices.SortFunc(out, comparePools)
+	return out
+}
+
+// match asks the selectors about d. What one said is kept: a device does not change within an inventory.
+func (v *Inventory) match(d *device, selectors []resourcev1.DeviceSelector) (bool, error) {
+	for i, s := range selectors {
+		if s.CEL == nil {
+			return false, fmt.Errorf("selector #%d is of a kind that is not known here", i)
+		}
+		said, known := d.verdicts[s.CEL.Expression]
+		if !known {
+			said = v.evaluate(d, s.CEL.Expression)
+			d.verdicts[s.CEL.Expression] = said
+		}
+		if said.err != nil {
+			return false, fmt.Errorf("selector #%d: %w", i, said.err)
+		}
+		if !said.match {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (v *Inventory) evaluate(d *device, expression string) verdict {
+	program := v.compiled.GetOrCompile(expression)
+	if program.Error != nil {
+		return verdict{err: fmt.Errorf("CEL compile error: %w", program.Error)}
+	}
+	match, _, err := program.DeviceMatches(endless{}, dracel.Device{
+		Driver: d.Driver, AllowMultipleAllocations: d.AllowMultipleAllocations, Attributes: d.Attributes, Capacity: d.Capacity,
+	})
+	if err != nil {
+		return verdict{err: fmt.Errorf("CEL runtime error: %w", dracel.EnhanceRuntimeError(err))}
+	}
+	return verdict{match: match}
+}
+
+// endless is the context of an evaluation: its cost is bounded, so that nobody need end it.
+type endless struct{}
+
+var _ context.Context = endless{}
+
+func (endless) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (endless) Done() <-chan struct{}       { return nil }
+func (endless) Err() error                  { return nil }
+func (endless) Value(any) any               { return nil }

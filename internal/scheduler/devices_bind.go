@@ -1,0 +1,172 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
+	"k8s.io/dynamic-resource-allocation/resourceclaim"
+	"k8s.io/utils/clock"
+
+	"canopus/internal/scheduler/devices"
+)
+
+// deviceBinder writes allocations and reservations into claims.
+type deviceBinder struct {
+	client kubernetes.Interface
+	clock  clock.Clock
+	inbox  *inbox
+	outbox *outbox
+}
+
+// reserve sets aside the devices that p's claims get on n.
+func (b *deviceBinder) reserve(c *cluster, p *podInfo, n *node) (reservation, reason) {
+	if len(p.pod.Spec.ResourceClaims) == 0 {
+		return reservation{}, reason{}
+	}
+	v := c.devices
+	w, why := v.claimsOf(p)
+	if why.refuses() {
+		return reservation{}, why
+	}
+	results, why := v.plan(w, n)
+	if why.refuses() || len(w.given)+len(w.pending) == 0 {
+		return reservation{}, why
+	}
+	assumed := make([]*resourcev1.ResourceClaim, len(w.pending))
+	for i, claim := range w.pending {
+		devices.Share(results[i])
+		assumed[i] = claim.DeepCopy()
+		assumed[i].Status.Allocation = results[i]
+		v.assumed[claimKey(claim)] = assumed[i]
+	}
+	v.held = nil
+	all := append(slices.Clone(w.given), assumed...)
+	return reservation{
+		undo: func(c *cluster) {
+			for _, claim := range assumed {
+				if key := claimKey(claim); c.devices.assumed[key] == claim {
+					delete(c.devices.assumed, key)
+				}
+			}
+			c.devices.held = nil
+			b.retract(c, p.pod, all, false)
+		},
+		prebind: func(ctx context.Context) error {
+			for _, claim := range all {
+				if err := b.write(ctx, claim, p.pod); err != nil {
+					return fmt.Errorf("running PreBind plugin %q: %w", "DynamicResources", err)
+				}
+			}
+			return nil
+		},
+	}, reason{}
+}
+
+// write makes claim pod's in the API: protected from deletion, allocated as want says unless it is already, and reserved. What
+// is written shows in the cluster at once.
+func (b *deviceBinder) write(ctx context.Context, want *resourcev1.ResourceClaim, pod *corev1.Pod) error {
+	claims := b.client.ResourceV1().ResourceClaims(want.Namespace)
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		latest, err := claims.Get(ctx, want.Name, metav1.GetOptions{})
+		switch {
+		case err != nil:
+			return fmt.Errorf("get claim %s: %w", want.Name, err)
+		case latest.UID != want.UID || latest.DeletionTimestamp != nil:
+			return fmt.Errorf("claim %s got deleted in the meantime", want.Name)
+		}
+		if !slices.Contains(latest.Finalizers, resourcev1.Finalizer) {
+			latest.Finalizers = append(latest.Finalizers, resourcev1.Finalizer)
+			if latest, err = claims.Update(ctx, latest, metav1.UpdateOptions{}); err != nil {
+				return err // a conflict is told by its type
+			}
+		}
+		if latest.Status.Allocation == nil {
+			latest.Status.Allocation = want.Status.Allocation.DeepCopy()
+			latest.Status.Allocation.AllocationTimestamp = &metav1.Time{Time: b.clock.Now()}
+		} else if !sameDevices(latest.Status.Allocation, want.Status.Allocation) {
+			return fmt.Errorf("claim %s got allocated elsewhere in the meantime", want.Name)
+		}
+		if !resourceclaim.IsReservedForPod(pod, latest, false) {
+			latest.Status.ReservedFor = append(latest.Status.ReservedFor, resourcev1.ResourceClaimConsumerReference{Resource: "pods", Name: pod.Name, UID: pod.UID})
+		}
+		written, err := claims.UpdateStatus(ctx, latest, metav1.UpdateOptions{})
+		if err != nil {
+			return err
+		}
+		b.inbox.send(func(s *Scheduler) { s.observeDeviceClaim(written) })
+		return nil
+	})
+}
+
+// sameDevices reports whether two allocations give the same devices.
+func sameDevices(a, b *resourcev1.AllocationResult) bool {
+	return slices.EqualFunc(a.Devices.Results, b.Devices.Results, func(x, y resourcev1.DeviceRequestAllocationResult) bool {
+		return x.Request == y.Request && x.Driver == y.Driver && x.Pool == y.Pool && x.Device == y.Device
+	})
+}
+
+// retract takes pod's reservations of claims back as far as they were written, and with them, if nobody else has one, the
+// allocations. Until that is done nobody decides about the claims. What fails here, the claims' controller finds.
+func (b *deviceBinder) retract(c *cluster, pod *corev1.Pod, claims []*resourcev1.ResourceClaim, allocations bool) {
+	for _, claim := range claims {
+		c.devices.retracted[claimKey(claim)] = true
+	}
+	b.outbox.send(func(ctx context.Context) {
+		for _, claim := range claims {
+			written := b.writeRetracted(ctx, pod, claim, allocations)
+			b.inbox.send(func(s *Scheduler) {
+				delete(s.cluster.devices.retracted, claimKey(claim))
+				if written != nil {
+					s.observeDeviceClaim(written)
+				}
+				s.changed(&event{what: deviceClaimChanged | devicesFreed, claim: claimKey(claim)})
+			})
+		}
+	})
+}
+
+// writeRetracted returns the claim's new state, or nil when nothing was written.
+func (b *deviceBinder) writeRetracted(ctx context.Context, pod *corev1.Pod, claim *resourcev1.ResourceClaim, allocation bool) *resourcev1.ResourceClaim {
+	client := b.client.ResourceV1().ResourceClaims(claim.Namespace)
+	latest, err := client.Get(ctx, claim.Name, metav1.GetOptions{})
+	if err != nil || latest.UID != claim.UID || !allocation && !resourceclaim.IsReservedForPod(pod, latest, false) {
+		return nil
+	}
+	latest.Status.ReservedFor = slices.DeleteFunc(latest.Status.ReservedFor, func(r resourcev1.ResourceClaimConsumerReference) bool { return r.UID == pod.UID })
+	if allocation && len(latest.Status.ReservedFor) == 0 {
+		latest.Status.Allocation, latest.Status.Devices = nil, nil
+	}
+	written, err := client.UpdateStatus(ctx, latest, metav1.UpdateOptions{})
+	if err != nil {
+		return nil
+	}
+	return written
+}
+
+// freeClaims gives back what was allocated for a pod on nodes that it cannot have now, so that other devices may do.
+func (s *Scheduler) freeClaims(p *podInfo, d *decision) {
+	if len(p.pod.Spec.ResourceClaims) == 0 || !slices.ContainsFunc(d.tally.rows, func(t tallied) bool { return t.why.text == devicesElsewhere }) {
+		return
+	}
+	w, why := s.cluster.devices.claimsOf(p)
+	if why.refuses() {
+		return
+	}
+	for _, claim := range w.given {
+		alone := len(claim.Status.ReservedFor) == 0 || len(claim.Status.ReservedFor) == 1 && resourceclaim.IsReservedForPod(p.pod, claim, false)
+		if alone && claim.Status.Allocation.NodeSelector != nil {
+			s.deviceBinder().retract(s.cluster, p.pod, []*resourcev1.ResourceClaim{claim}, true)
+			return // one at a time: it may be enough
+		}
+	}
+}
+
+func (s *Scheduler) deviceBinder() *deviceBinder {
+	return &deviceBinder{client: s.Client, clock: s.Clock, inbox: s.inbox, outbox: s.outbox}
+}

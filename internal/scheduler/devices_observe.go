@@ -1,0 +1,95 @@
+package scheduler
+
+import (
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/dynamic-resource-allocation/resourceclaim"
+)
+
+// deviceSources are what the rule of devices reads.
+func deviceSources(f informers.SharedInformerFactory, b *inbox) []source {
+	r := f.Resource().V1()
+	return []source{
+		{r.ResourceClaims().Informer(), handle(b, (*Scheduler).observeDeviceClaim, (*Scheduler).forgetDeviceClaim)},
+		{r.ResourceSlices().Informer(), handle(b, (*Scheduler).observeSlice, (*Scheduler).forgetSlice)},
+		{r.DeviceClasses().Informer(), handle(b, (*Scheduler).observeDeviceClass, (*Scheduler).forgetDeviceClass)},
+		{r.DeviceTaintRules().Informer(), handle(b, (*Scheduler).observeTaintRule, (*Scheduler).forgetTaintRule)},
+	}
+}
+
+// observeDeviceClaim also looks whether the claim has given devices back: that helps whoever waits for any.
+func (s *Scheduler) observeDeviceClaim(c *resourcev1.ResourceClaim) {
+	key := claimKey(c)
+	v := s.cluster.devices
+	held := v.claims[key] != nil && v.claims[key].Status.Allocation != nil
+	if !v.setClaim(c) {
+		return
+	}
+	e := &event{what: deviceClaimChanged, claim: key}
+	if held && c.Status.Allocation == nil {
+		e.what |= devicesFreed
+	}
+	s.changed(e)
+}
+
+func (s *Scheduler) forgetDeviceClaim(c *resourcev1.ResourceClaim) {
+	key := claimKey(c)
+	v := s.cluster.devices
+	delete(v.claims, key)
+	delete(v.assumed, key)
+	v.held = nil
+	s.changed(&event{what: deviceClaimChanged | devicesFreed, claim: key})
+}
+
+func (s *Scheduler) observeSlice(o *resourcev1.ResourceSlice) {
+	s.cluster.devices.slices[o.Name] = o
+	s.stockChanged(deviceSliceChanged)
+}
+
+func (s *Scheduler) forgetSlice(o *resourcev1.ResourceSlice) {
+	delete(s.cluster.devices.slices, o.Name)
+	s.stockChanged(deviceSliceChanged) // one of an old generation may have stood in the way
+}
+
+func (s *Scheduler) observeDeviceClass(o *resourcev1.DeviceClass) {
+	s.cluster.devices.classes[o.Name] = o
+	s.stockChanged(deviceClassChanged)
+}
+
+func (s *Scheduler) forgetDeviceClass(o *resourcev1.DeviceClass) {
+	delete(s.cluster.devices.classes, o.Name)
+	s.cluster.devices.inventory = nil
+}
+
+func (s *Scheduler) observeTaintRule(o *resourcev1.DeviceTaintRule) {
+	s.cluster.devices.rules[o.Name] = o
+	s.stockChanged(deviceSliceChanged)
+}
+
+func (s *Scheduler) forgetTaintRule(o *resourcev1.DeviceTaintRule) {
+	delete(s.cluster.devices.rules, o.Name)
+	s.stockChanged(deviceSliceChanged)
+}
+
+func (s *Scheduler) stockChanged(what change) {
+	s.cluster.devices.inventory = nil
+	s.changed(&event{what: what})
+}
+
+// hintDevices: a claim helps the pods that name it, or all if devices came free.
+func hintDevices(_ *cluster, p *podInfo, e *event) bool {
+	if len(p.pod.Spec.ResourceClaims) == 0 {
+		return false
+	}
+	if e.what&deviceClaimChanged == 0 || e.what&devicesFreed != 0 {
+		return true
+	}
+	for i := range p.pod.Spec.ResourceClaims {
+		name, _, err := resourceclaim.Name(p.pod, &p.pod.Spec.ResourceClaims[i])
+		if err == nil && name != nil && (types.NamespacedName{Namespace: p.pod.Namespace, Name: *name}) == e.claim {
+			return true
+		}
+	}
+	return false
+}
