@@ -16,7 +16,10 @@ const maxAffinityCounts = 512
 type affinityIndex struct {
 	namespaces map[string]labels.Set
 	asked      map[string]*podCount // by key of what was asked about; some may be forgotten and counted anew
+	counting   doors[*podCount]     // the same, found by the pods that count
 	carried    map[string]*carriedTerm
+	apart      doors[*carriedTerm] // those of carried that keep pods away, by the pods
+	scores     doors[*carriedTerm] // those of carried that score, likewise
 	clock      int64
 }
 
@@ -26,6 +29,7 @@ type podCount struct {
 	topology string
 	domains  map[string]int // by value of the topology label; no zeros
 	used     int64
+	behind   []door
 }
 
 // carriedTerm is a term that placed pods have: a required anti-affinity, or one that scores.
@@ -33,10 +37,12 @@ type carriedTerm struct {
 	term    podTerm
 	pods    int              // that carry it; without any it is forgotten
 	domains map[string]int64 // sum over the domain's pods: their number, or their weight for a term that scores; no zeros
+	behind  []door
 }
 
 func newAffinityIndex() *affinityIndex {
-	return &affinityIndex{namespaces: map[string]labels.Set{}, asked: map[string]*podCount{}, carried: map[string]*carriedTerm{}}
+	return &affinityIndex{namespaces: map[string]labels.Set{}, asked: map[string]*podCount{}, counting: doors[*podCount]{},
+		carried: map[string]*carriedTerm{}, apart: doors[*carriedTerm]{}, scores: doors[*carriedTerm]{}}
 }
 
 // get returns the counts of the pods that all terms mean, by domains of topology.
@@ -60,7 +66,14 @@ func (x *affinityIndex) get(c *cluster, topology string, terms []podTerm) *podCo
 		}
 	}
 	x.asked[key] = a
+	a.behind = x.counting.file(a, &a.terms[0]) // a pod that counts is meant by all
 	return a
+}
+
+func (x *affinityIndex) forget(key string) {
+	a := x.asked[key]
+	delete(x.asked, key)
+	x.counting.drop(a, a.behind)
 }
 
 func (x *affinityIndex) evict() {
@@ -73,7 +86,7 @@ func (x *affinityIndex) evict() {
 			oldest, at = key, a.used
 		}
 	}
-	delete(x.asked, oldest)
+	x.forget(oldest)
 }
 
 func (x *affinityIndex) countAsked(a *podCount, n *node, pod *corev1.Pod, sign int) {
@@ -103,18 +116,27 @@ func (x *affinityIndex) carry(n *node, p *podInfo, sign int) {
 	for _, terms := range [][]podTerm{p.terms.near, p.terms.apart, p.terms.wishes} {
 		for i := range terms {
 			t := &terms[i]
-			key := carriedKey(t)
-			k := x.carried[key]
+			k := x.carried[t.carried]
 			if k == nil {
 				k = &carriedTerm{term: *t, domains: map[string]int64{}}
-				x.carried[key] = k
+				x.carried[t.carried] = k
+				k.behind = x.sort(t).file(k, t)
 			}
 			k.count(n, t, sign)
 			if k.pods += sign; k.pods == 0 {
-				delete(x.carried, key)
+				delete(x.carried, t.carried)
+				x.sort(t).drop(k, k.behind)
 			}
 		}
 	}
+}
+
+// sort is where terms of t's sort are found.
+func (x *affinityIndex) sort(t *podTerm) doors[*carriedTerm] {
+	if t.weight == 0 {
+		return x.apart
+	}
+	return x.scores
 }
 
 func carriedKey(t *podTerm) string {
@@ -140,7 +162,7 @@ func (k *carriedTerm) count(n *node, t *podTerm, sign int) {
 
 // addPod takes note of a pod that came to n, or with sign -1 left it.
 func (x *affinityIndex) addPod(n *node, p *podInfo, sign int) {
-	for _, a := range x.asked {
+	for a := range x.counting.of(p.pod) {
 		x.countAsked(a, n, p.pod, sign)
 	}
 	x.carry(n, p, sign)
@@ -167,7 +189,8 @@ func (x *affinityIndex) setNamespace(name string, now labels.Set) bool {
 	for key, a := range x.asked {
 		for i := range a.terms {
 			if a.terms[i].within != nil {
-				delete(x.asked, key)
+				x.forget(key)
+				break
 			}
 		}
 	}

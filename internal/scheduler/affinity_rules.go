@@ -19,8 +19,8 @@ func filterPodAffinity(c *cluster, p *podInfo) check {
 		apart = append(apart, c.affinity.get(c, p.terms.apart[i].topology, p.terms.apart[i:i+1]))
 	}
 	var others []*carriedTerm
-	for _, k := range c.affinity.carried {
-		if k.term.weight == 0 && len(k.domains) > 0 && k.term.matches(p.pod, c.affinity.namespaces) {
+	for k := range c.affinity.apart.of(p.pod) {
+		if len(k.domains) > 0 && k.term.matches(p.pod, c.affinity.namespaces) {
 			others = append(others, k)
 		}
 	}
@@ -64,8 +64,8 @@ func scorePodAffinity(c *cluster, p *podInfo) scorer {
 		}
 	}
 	var others []*carriedTerm
-	for _, k := range c.affinity.carried {
-		if k.term.weight != 0 && len(k.domains) > 0 && k.term.matches(p.pod, c.affinity.namespaces) {
+	for k := range c.affinity.scores.of(p.pod) {
+		if len(k.domains) > 0 && k.term.matches(p.pod, c.affinity.namespaces) {
 			others = append(others, k)
 		}
 	}

@@ -20,6 +20,7 @@ type podTerm struct {
 	within     labels.Selector // over labels of namespaces, besides those named; nil: none
 	selector   labels.Selector // over labels of pods
 	meaning    string          // identity of the set of pods meant; equal meanings match the same pods
+	carried    string          // identity of the term among those that placed pods have
 }
 
 // podTerms are a pod's terms by what they do.
@@ -75,6 +76,7 @@ func newPodTerm(pod *corev1.Pod, term *corev1.PodAffinityTerm, weight int64) pod
 		id[1] = selectorID(t.within)
 	}
 	t.meaning = strings.Join(id, "\x00")
+	t.carried = carriedKey(&t)
 	return t
 }
 

@@ -116,7 +116,7 @@ func (s *Scheduler) bind(ctx context.Context, w *queued, node string, set reserv
 	if err == nil {
 		s.metrics.attempt(resultScheduled, now.Sub(w.tried))
 		s.metrics.bound(w.attempts, now.Sub(w.since))
-		s.recorderOf(pod).Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node)
+		s.announcer.tell(pod, node)
 		return
 	}
 	if ctx.Err() != nil {

@@ -244,6 +244,14 @@ func randomAffinity(r *rand.Rand, p *corev1.Pod) {
 		case 1:
 			term.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "o"}}
 		}
+		switch r.IntN(5) {
+		case 0: // among others by a label
+			term.LabelSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpIn, Values: []string{"a", "b"}}}
+		case 1: // by none that it insists on
+			term.LabelSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"a"}}}}
+		case 2:
+			term.LabelSelector = [...]*metav1.LabelSelector{nil, {}}[r.IntN(2)] // nobody, everybody
+		}
 		[]func(*corev1.Pod){near(term), apart(term), wish(int32(1+r.IntN(3)), term), wish(-int32(1+r.IntN(3)), term)}[r.IntN(4)](p)
 	}
 }

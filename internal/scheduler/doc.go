@@ -12,6 +12,7 @@
 //	plugins.go    the default rules and their weights; one file per rule
 //	preempt.go    cluster and refused pod in, plan of evictions out: pure, too; it leaves the cluster as it found it
 //	bind.go       what becomes of a decision: binding, off the scheduling path
+//	announce.go   the events of placements, written behind the bindings
 //	verdict.go    how a decision came about, for whoever asks; trace.go holds it in few bytes
 //	explain.go    the condition and event that say why a pod has no node
 //	evict.go      what becomes of a plan: reservation, condition and deletion of the victims

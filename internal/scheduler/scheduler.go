@@ -53,6 +53,7 @@ type Scheduler struct {
 	extenders []*extender
 	consulted map[types.UID]*consultation
 	outbox    *outbox
+	announcer *announcer
 	handlers  []handler
 	metrics   *metrics
 }
@@ -83,6 +84,7 @@ func New(c Config) (*Scheduler, error) {
 		cluster:   newCluster(),
 		queue:     newQueue(),
 		outbox:    newOutbox(),
+		announcer: newAnnouncer(&c),
 		metrics:   newMetrics(c.Configuration.Profiles[0].Name),
 		profiles:  map[string]*profile{},
 		gangs:     newGangs(),
@@ -107,7 +109,7 @@ func New(c Config) (*Scheduler, error) {
 		{c.Informers.Core().V1().ReplicationControllers().Informer(), handle(s.inbox, (*Scheduler).observeReplicationController, (*Scheduler).forgetReplicationController)},
 		{c.Informers.Apps().V1().StatefulSets().Informer(), handle(s.inbox, (*Scheduler).observeStatefulSet, (*Scheduler).forgetStatefulSet)},
 		{c.Informers.Core().V1().Pods().Informer(), s.podHandler()},
-	}, slices.Concat(volumeSources(c.Informers, s.inbox), deviceSources(c.Informers, s.inbox), s.groupSources())...) {
+	}, append(volumeSources(c.Informers, s.inbox), s.groupSources()...)...) {
 		registration, err := r.informer.AddEventHandler(r.handler)
 		if err != nil {
 			return nil, err
@@ -151,6 +153,9 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for range s.Binders {
 		g.Go(func() error { s.outbox.run(ctx); return nil })
+	}
+	for range announcers {
+		g.Go(func() error { s.announcer.run(ctx); return nil })
 	}
 	g.Go(func() error { s.loop(ctx); return nil })
 	return g.Wait()
@@ -259,7 +264,6 @@ func (s *Scheduler) refuse(w *queued, d *decision) {
 		s.metrics.preempted(len(d.plan.victims))
 	}
 	s.queue.refuse(w, s.optionsOf(w.info.pod).rules, d.blockers, s.Clock.Now())
-	s.freeClaims(w.info, d)
 	switch {
 	case d.plan.node != nil:
 		s.preempt(w.info, d.plan)
