@@ -115,8 +115,12 @@ func Hash(r *appsv1.ControllerRevision) string {
 	return r.Labels[appsv1.ControllerRevisionHashLabelKey]
 }
 
-// Stale returns the revisions beyond limit that are neither the present one nor any pod's, oldest first.
+// Stale returns the revisions beyond limit that are neither the present one nor any pod's, oldest first. A negative limit
+// keeps them all.
 func Stale(history []*appsv1.ControllerRevision, live map[string]bool, limit int) []*appsv1.ControllerRevision {
+	if limit < 0 {
+		return nil
+	}
 	var unused []*appsv1.ControllerRevision
 	for _, r := range history {
 		if hash := Hash(r); !live[r.Name] && (hash == "" || !live[hash]) {

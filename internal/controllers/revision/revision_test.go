@@ -42,7 +42,9 @@ func TestPick(t *testing.T) {
 	if stale := Stale(history, map[string]bool{Hash(two): true}, 0); len(stale) != 1 || stale[0] != one {
 		t.Errorf("stale %v", stale)
 	}
-	if stale := Stale(history, nil, 5); len(stale) != 0 {
-		t.Errorf("stale %v", stale)
+	for _, limit := range []int{5, -1} {
+		if stale := Stale(history, nil, limit); len(stale) != 0 {
+			t.Errorf("stale with limit %d: %v", limit, stale)
+		}
 	}
 }
