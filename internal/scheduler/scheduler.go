@@ -109,7 +109,7 @@ func New(c Config) (*Scheduler, error) {
 		{c.Informers.Core().V1().ReplicationControllers().Informer(), handle(s.inbox, (*Scheduler).observeReplicationController, (*Scheduler).forgetReplicationController)},
 		{c.Informers.Apps().V1().StatefulSets().Informer(), handle(s.inbox, (*Scheduler).observeStatefulSet, (*Scheduler).forgetStatefulSet)},
 		{c.Informers.Core().V1().Pods().Informer(), s.podHandler()},
-	}, append(volumeSources(c.Informers, s.inbox), s.groupSources()...)...) {
+	}, slices.Concat(volumeSources(c.Informers, s.inbox), deviceSources(c.Informers, s.inbox), s.groupSources())...) {
 		registration, err := r.informer.AddEventHandler(r.handler)
 		if err != nil {
 			return nil, err
@@ -264,6 +264,7 @@ func (s *Scheduler) refuse(w *queued, d *decision) {
 		s.metrics.preempted(len(d.plan.victims))
 	}
 	s.queue.refuse(w, s.optionsOf(w.info.pod).rules, d.blockers, s.Clock.Now())
+	s.freeClaims(w.info, d)
 	switch {
 	case d.plan.node != nil:
 		s.preempt(w.info, d.plan)
