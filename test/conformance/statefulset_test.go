@@ -122,7 +122,8 @@ func statefulScaling(t *testing.T, s *space) {
 	}
 	s.scaleStateful(t, "ordered", 0)
 	s.stays(t, app("ordered"), "ordered-0", "ordered-1", "ordered-2")
-	for i := range pods {
+	// The last is healed first: one that is ill itself goes as soon as those before it are well.
+	for i := range slices.Backward(pods) {
 		s.shell(t, pods[i].Name, "touch /tmp/ready")
 	}
 	s.ready(t, app("ordered"), 0)
