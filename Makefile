@@ -19,7 +19,7 @@ export GOFLAGS ?= -buildvcs=false
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps bundle build install up down reset status test unit e2e vet staticcheck lint bench fuzz generate parity conformance clean
+.PHONY: help deps test-deps bundle build install up down reset status test unit e2e scale vet staticcheck lint bench fuzz generate parity conformance clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,7 @@ status: ## tell how the cluster is
 	@$(CANOPUS) status
 
 test: test-deps build vet staticcheck unit e2e ## every test, from unit tests to real containers
+	@$(MAKE) --no-print-directory scale SCALE=
 	@$(MAKE) --no-print-directory conformance MISSING=
 
 unit: ## tests of packages, with the race detector
@@ -76,6 +77,11 @@ conformance: build test-deps ## conformance tests on two nodes, counted by area 
 	@$(MAKE) --no-print-directory -C runtime test-image
 	$(GO) build -o bin/report ./test/report
 	$(GO) test -json -count=1 -timeout 15m -parallel 12 ./test/conformance | bin/report -conformance $(MISSING)
+
+SCALE ?= -nodes 1000 -pods 30000
+scale: build ## a cluster of 1,000 nodes without machines, with 30,000 pods (SCALE="-nodes 300 -pods 6000" for fewer)
+	$(GO) build -o bin/report ./test/report
+	$(GO) test -json -count=1 -timeout 60m ./test/scale $(SCALE) | bin/report
 
 vet: ## go vet
 	$(GO) vet ./...

@@ -6,10 +6,12 @@ import (
 )
 
 // Rack is a number of hollow nodes that stand and fall together: one process of `canopus hollow`. Its nodes are named Prefix
-// and a number from 0, and are spread over zones zone-0 up to Zones-1. CPU and Pods are what each has room for.
+// and a number from First on, which also makes their pods' addresses: racks of one cluster share no number. They are spread
+// over zones zone-0 up to Zones-1. CPU and Pods are what each has room for.
 type Rack struct {
 	Prefix       string
-	Nodes, Zones int
+	First, Nodes int
+	Zones        int
 	CPU, Pods    int
 
 	*process // set by Plug
@@ -17,16 +19,17 @@ type Rack struct {
 
 // Plug starts the rack's process beside s and does not wait for its nodes. A rack that was killed can be plugged in again.
 func (r *Rack) Plug(s *Server) error {
-	r.process = &process{dir: s.dir, binary: s.binary, logName: r.Prefix + ".log", args: []string{
+	p := &process{dir: s.dir, binary: s.binary, logName: r.Prefix + ".log", args: []string{
 		"hollow", "--config", s.path("etc", "config.yaml"), "--kubeconfig", s.kubeconfig(), "--run-dir", s.path("run"), "--data-dir", s.path("data"),
-		"--prefix", r.Prefix, "--nodes", strconv.Itoa(r.Nodes), "--zones", strconv.Itoa(r.Zones), "--output", "json",
+		"--prefix", r.Prefix, "--first", strconv.Itoa(r.First), "--nodes", strconv.Itoa(r.Nodes), "--zones", strconv.Itoa(r.Zones), "--output", "json",
 		"--cpu", strconv.Itoa(r.CPU), "--pods", strconv.Itoa(r.Pods),
 	}}
-	if err := r.start(); err != nil {
+	if err := p.start(); err != nil {
 		return fmt.Errorf("start rack %s: %w", r.Prefix, err)
 	}
+	r.process = p
 	return nil
 }
 
-// Name is that of the rack's node i.
-func (r *Rack) Name(i int) string { return fmt.Sprintf("%s-%d", r.Prefix, i) }
+// Name is that of the i-th node of the rack, from 0.
+func (r *Rack) Name(i int) string { return fmt.Sprintf("%s-%d", r.Prefix, r.First+i) }

@@ -1,5 +1,5 @@
 // Command report reads the output of `go test -json` and prints what one wants to know of it: a line per test with its
-// result and time, why tests were skipped, everything a failed test printed, and at the end how many there were.
+// result and time, the figures it noted (its attributes), why tests were skipped, everything a failed test printed, and at the end how many there were.
 //
 //	go test -json ./test/e2e/... | go run ./test/report
 //	go test -json ./test/conformance | go run ./test/report -conformance -missing
@@ -38,6 +38,7 @@ func main() {
 // event is a line of `go test -json`.
 type event struct {
 	Action, Package, Test, Output string
+	Key, Value                    string // of an attribute
 	Elapsed                       float64
 }
 
@@ -102,6 +103,8 @@ func (n *tally) take(out io.Writer, tests map[string]*test, e event) {
 		}
 	case "output", "build-output":
 		t.output = append(t.output, e.Output)
+	case "attr": // a figure of the test, told as soon as it is known
+		fmt.Fprintf(out, "note  %s%s %s: %s\n", indentation(e), e.Test, e.Key, e.Value)
 	case "pass", "fail", "skip":
 		n.finish(out, t, e)
 		if p := parent(tests, e); p != nil && e.Action == "fail" {
@@ -133,7 +136,7 @@ func (n *tally) finish(out io.Writer, t *test, e event) {
 		}
 		return
 	}
-	depth := strings.Repeat("  ", strings.Count(e.Test, "/"))
+	depth := indentation(e)
 	switch {
 	case e.Action == "skip":
 		n.skipped++
@@ -148,6 +151,8 @@ func (n *tally) finish(out io.Writer, t *test, e event) {
 		fmt.Fprintf(out, "ok    %s%s (%v)\n", depth, e.Test, took)
 	}
 }
+
+func indentation(e event) string { return strings.Repeat("  ", strings.Count(e.Test, "/")) }
 
 // said is what a test printed, without the frame that the go command puts around it.
 func said(output []string) []string {

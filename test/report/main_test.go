@@ -44,10 +44,12 @@ package p failed
 		{
 			name: "all well",
 			in: `{"Action":"run","Package":"p","Test":"T"}
+{"Action":"attr","Package":"p","Test":"T","Key":"rate","Value":"7 a second"}
+{"Action":"output","Package":"p","Test":"T","Output":"=== ATTR  T rate 7 a second\n"}
 {"Action":"pass","Package":"p","Test":"T","Elapsed":0.01}
 {"Action":"pass","Package":"p","Elapsed":0.02}
 `,
-			want: "ok    T (10ms)\n\n1 passed, 0 failed, 0 skipped\n",
+			want: "note  T rate: 7 a second\nok    T (10ms)\n\n1 passed, 0 failed, 0 skipped\n",
 		},
 		{
 			name: "nothing compiled",
