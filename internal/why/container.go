@@ -2,6 +2,7 @@ package why
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -128,7 +129,7 @@ func (c container) runs(r *corev1.ContainerStateRunning) []Finding {
 		f := c.finding(LinkStart, Waiting, "PodInitializing")
 		f.Message = fmt.Sprintf("%s runs, for %s; what comes after it waits until it is done", c.name(), c.since(r.StartedAt.Time))
 		f.key = "init runs " + c.spec.Name
-		c.addLog(&f)
+		c.addLog(&f, false)
 		out = append(out, f)
 	case c.status.Started != nil && !*c.status.Started && c.spec.StartupProbe != nil:
 		out = append(out, c.probe("Startup", c.spec.StartupProbe, r.StartedAt.Time))
@@ -148,7 +149,7 @@ func (c container) probe(kind string, probe *corev1.Probe, started time.Time) Fi
 		out.Severity = Error
 		out.Message = fmt.Sprintf("%s runs, for %s, but its %s probe (%s) fails: %s", c.name(), c.since(started), strings.ToLower(kind), probeText(probe), strings.TrimSpace(after(e.Message, ":")))
 		out.Do = "find out from the log why it does not answer; if the probe asks the wrong thing or too early, correct it"
-		c.addLog(&out)
+		c.addLog(&out, false)
 	}
 	return out
 }
@@ -180,7 +181,7 @@ func probeText(p *corev1.Probe) string {
 func (c container) end(t *corev1.ContainerStateTerminated) Finding {
 	out := c.finding(LinkExit, Error, t.Reason)
 	out.key = fmt.Sprintf("exit %s %d", c.spec.Name, t.ExitCode)
-	c.addLog(&out)
+	c.addLog(&out, c.status.State.Terminated == nil)
 	if m := strings.TrimSpace(t.Message); m != "" && t.Reason != "StartError" {
 		out.Details = append(out.Details, "its last message: "+m)
 	}
@@ -200,7 +201,7 @@ func (c container) end(t *corev1.ContainerStateTerminated) Finding {
 	if n := c.status.RestartCount; n > 0 || c.status.State.Waiting != nil {
 		out.Message += ", restarted " + times(int(n))
 	}
-	if w := c.status.State.Waiting; w != nil && w.Reason == "CrashLoopBackOff" {
+	if w := c.status.State.Waiting; w != nil && w.Reason == "CrashLoopBackOff" && w.Message != "" {
 		out.Details = append(out.Details, "CrashLoopBackOff: "+w.Message)
 	}
 	if out.Log != nil || out.Link == LinkExit {
@@ -231,13 +232,18 @@ func (c container) logCommand(previous bool) string {
 }
 
 func (c container) outOfMemory(out *Finding) {
+	whose := "its"
 	limit, limited := c.spec.Resources.Limits[corev1.ResourceMemory]
+	if r := c.pod.Spec.Resources; !limited && r != nil {
+		limit, limited = r.Limits[corev1.ResourceMemory]
+		whose = "the pod's"
+	}
 	if !limited {
 		out.Message = c.name() + " was killed: node " + c.pod.Spec.NodeName + " ran out of memory"
 		out.Do = "give it a memory request and limit that it keeps to, or a node with more memory"
 		return
 	}
-	out.Message = fmt.Sprintf("%s was killed: it took more than its memory limit of %s", c.name(), limit.String())
+	out.Message = fmt.Sprintf("%s was killed: it took more than %s memory limit of %s", c.name(), whose, limit.String())
 	out.Do = "raise resources.limits.memory, or find out what takes so much"
 }
 
@@ -291,10 +297,11 @@ func exitAdvice(code int32) string {
 	return "its last lines should say why"
 }
 
-// addLog adds the last lines of what the container said.
-func (c container) addLog(out *Finding) {
-	if log, ok := c.Logs[LogKey{c.pod.UID, c.spec.Name}]; ok {
-		out.Log, out.Previous = log.Lines, log.Previous
+// addLog adds the last lines of what the container said, or the one before it.
+func (c container) addLog(out *Finding, previous bool) {
+	out.Previous = previous
+	if lines, ok := c.Logs[LogKey{c.pod.UID, c.spec.Name, previous}]; ok {
+		out.Log = lines
 	}
 }
 
@@ -308,20 +315,20 @@ type logWish struct {
 // logWishes are the containers of a pod that ended or do not pass their probes.
 func logWishes(p *corev1.Pod, now time.Time) []logWish {
 	var out []logWish
-	for _, s := range append(p.Status.InitContainerStatuses[:len(p.Status.InitContainerStatuses):len(p.Status.InitContainerStatuses)], p.Status.ContainerStatuses...) {
-		last := s.LastTerminationState.Terminated
-		w := logWish{container: s.Name}
-		switch {
-		case s.State.Terminated != nil && s.State.Terminated.ExitCode != 0:
-			w.symptom = fmt.Sprintf("%s ended %d", s.Name, s.State.Terminated.ExitCode)
-		case last != nil && s.State.Waiting != nil, last != nil && s.State.Running != nil && s.Ready && now.Sub(last.FinishedAt.Time) < recently:
-			w.previous, w.symptom = true, fmt.Sprintf("%s ended %d", s.Name, last.ExitCode)
-		case s.State.Running != nil && !s.Ready:
-			w.symptom = s.Name + " not ready"
-		default:
-			continue
+	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		wish := func(previous bool, symptom string, args ...any) {
+			out = append(out, logWish{s.Name, previous, s.Name + " " + fmt.Sprintf(symptom, args...)})
 		}
-		out = append(out, w)
+		last, running := s.LastTerminationState.Terminated, s.State.Running != nil
+		switch t := s.State.Terminated; {
+		case t != nil && t.ExitCode != 0:
+			wish(false, "ended %d", t.ExitCode)
+		case last != nil && (s.State.Waiting != nil || running && now.Sub(last.FinishedAt.Time) < recently):
+			wish(true, "ended before %d", last.ExitCode)
+		}
+		if running && !s.Ready {
+			wish(false, "is not ready")
+		}
 	}
 	return out
 }

@@ -6,14 +6,20 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Explain makes the report from the facts.
 func Explain(f *Facts) *Report {
 	r := &Report{Kind: f.Target.Kind, Namespace: f.Target.Namespace, Name: f.Target.Name, Unseen: f.Unseen}
+	if f.Next != nil {
+		r.Unseen = slices.Concat(r.Unseen, f.Next.Unseen)
+	}
 	switch o := f.Object.(type) {
 	case *corev1.Pod:
 		r.Summary, r.Findings, r.Verdict = f.podSummary(o), f.explainPod(o), f.Verdicts[o.UID]
@@ -41,6 +47,12 @@ func Explain(f *Facts) *Report {
 		r.Summary, r.Findings = f.explainService(o)
 	case *corev1.Node:
 		r.Summary, r.Findings = f.nodeSummary(o), f.explainNode(o)
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		r.Summary, r.Findings = f.explainAutoscaler(o)
+	case *policyv1.PodDisruptionBudget:
+		r.Summary, r.Findings = f.explainBudget(o)
+	case *resourcev1.ResourceClaim:
+		r.Summary, r.Findings = f.explainDeviceClaim(o)
 	default:
 		r.Summary, r.Findings = f.explainOther(o)
 	}

@@ -9,6 +9,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,22 +36,24 @@ type Facts struct {
 	AllNodes bool // Nodes are all there are
 	Classes  map[string]*storagev1.StorageClass
 	Verdicts map[types.UID]*verdict.Verdict
-	Logs     map[LogKey]Log
+	Logs     map[LogKey][]string // the last lines; empty: it said nothing
+
+	// DeviceClaims and DeviceClasses by name: as with Claims and Nodes.
+	DeviceClaims  map[string]*resourcev1.ResourceClaim
+	DeviceClasses map[string]*resourcev1.DeviceClass
+	Budgets       []*policyv1.PodDisruptionBudget // of pods on a Node that is being emptied
+	// Next are the facts about what the object acts on: an autoscaler's target. Nil when there is none or it was not to be seen.
+	Next *Facts
 
 	// Unseen is what could not be looked at, and why.
 	Unseen []string
 }
 
-// LogKey is a container of a pod.
+// LogKey is a container of a pod, the present one or the one before.
 type LogKey struct {
 	Pod       types.UID
 	Container string
-}
-
-// Log is the end of what a container said.
-type Log struct {
-	Lines    []string
-	Previous bool // of the container before the present one
+	Previous  bool
 }
 
 // eventTime is when an event happened last.

@@ -3,15 +3,17 @@ package why
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,27 +26,18 @@ import (
 	"canopus/internal/verdict"
 )
 
-// How much is read about the pods of one workload.
-const (
-	maxPods  = 200 // whose events and verdicts are read
-	maxLogs  = 5   // containers whose logs are read
-	logLines = 10
-	logBytes = 16 << 10
-)
-
 // Gather reads the facts about an object as the user behind c may see them. Only what is asked about must be readable; of the
 // rest, what is not is noted in Facts.Unseen.
 func Gather(ctx context.Context, c kubernetes.Interface, t Target, now time.Time) (*Facts, error) {
-	g := gatherer{c: c, f: &Facts{
-		Now: now, Target: t, Events: map[types.UID][]corev1.Event{}, Claims: map[string]*corev1.PersistentVolumeClaim{},
-		Nodes: map[string]*corev1.Node{}, Classes: map[string]*storagev1.StorageClass{}, Verdicts: map[types.UID]*verdict.Verdict{}, Logs: map[LogKey]Log{},
-	}}
+	g := gatherer{c: c, f: newFacts(t, now)}
 	if err := g.object(ctx); err != nil {
 		return nil, err
 	}
-	if t.Kind != kindNode {
-		g.events(ctx, g.f.Object.GetUID())
+	if t.Kind == kindNode {
+		g.ofNode(ctx, g.f.Object)
+		return g.f, nil
 	}
+	g.events(ctx, g.f.Object.GetUID())
 	for _, rs := range g.f.ReplicaSets {
 		if rs.Status.Replicas < deref(rs.Spec.Replicas, 1) {
 			g.events(ctx, rs.UID)
@@ -53,13 +46,51 @@ func Gather(ctx context.Context, c kubernetes.Interface, t Target, now time.Time
 	for _, j := range g.f.Jobs[:min(1, len(g.f.Jobs))] {
 		g.events(ctx, j.UID)
 	}
-	if t.Kind != kindNode {
-		g.pods(ctx)
-	}
-	if claim, ok := g.f.Object.(*corev1.PersistentVolumeClaim); ok {
-		g.class(ctx, claim)
+	g.pods(ctx)
+	switch o := g.f.Object.(type) {
+	case *corev1.PersistentVolumeClaim:
+		g.class(ctx, o)
+	case *resourcev1.ResourceClaim:
+		g.deviceClasses(ctx, o)
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		g.next(ctx, o)
 	}
 	return g.f, nil
+}
+
+// newFacts are facts of which none is known yet.
+func newFacts(t Target, now time.Time) *Facts {
+	return &Facts{
+		Now: now, Target: t, Events: map[types.UID][]corev1.Event{}, Claims: map[string]*corev1.PersistentVolumeClaim{}, Nodes: map[string]*corev1.Node{},
+		Classes: map[string]*storagev1.StorageClass{}, Verdicts: map[types.UID]*verdict.Verdict{}, Logs: map[LogKey][]string{},
+		DeviceClaims: map[string]*resourcev1.ResourceClaim{}, DeviceClasses: map[string]*resourcev1.DeviceClass{},
+	}
+}
+
+// next reads what an autoscaler scales, if it is a workload with a chain.
+func (g gatherer) next(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscaler) {
+	t := Target{Kind: canonical(h.Spec.ScaleTargetRef.Kind), Namespace: h.Namespace, Name: h.Spec.ScaleTargetRef.Name}
+	if !slices.Contains([]string{kindDeployment, kindReplicaSet, kindController, kindStatefulSet}, t.Kind) {
+		return
+	}
+	if next, err := Gather(ctx, g.c, t, g.f.Now); g.seen(t.String(), err) {
+		g.f.Next = next
+	}
+}
+
+// ofNode reads what was told of a node, and what stops it from being emptied.
+func (g gatherer) ofNode(ctx context.Context, o metav1.Object) {
+	about := fields.Set{"involvedObject.kind": "Node", "involvedObject.name": o.GetName()} // agents do not know its UID
+	g.eventsWhere(ctx, metav1.NamespaceDefault, o.GetUID(), about.AsSelector())
+	if n, ok := o.(*corev1.Node); !ok || !n.Spec.Unschedulable {
+		return
+	}
+	list, err := g.c.PolicyV1().PodDisruptionBudgets(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if g.seen("poddisruptionbudgets", err) {
+		for i := range list.Items {
+			g.f.Budgets = append(g.f.Budgets, &list.Items[i])
+		}
+	}
 }
 
 type gatherer struct {
@@ -118,6 +149,16 @@ func (g gatherer) object(ctx context.Context) error {
 			g.f.Object = o
 			g.replicaSets(ctx, o)
 		}
+	case kindAutoscaler:
+		g.f.Object, err = g.c.AutoscalingV2().HorizontalPodAutoscalers(ns).Get(ctx, name, get)
+	case kindDeviceClaim:
+		g.f.Object, err = g.c.ResourceV1().ResourceClaims(ns).Get(ctx, name, get)
+	case kindBudget:
+		var o *policyv1.PodDisruptionBudget
+		if o, err = g.c.PolicyV1().PodDisruptionBudgets(ns).Get(ctx, name, get); err == nil {
+			g.f.Object = o
+			g.selected(ctx, o.Spec.Selector)
+		}
 	default:
 		return g.owner(ctx)
 	}
@@ -170,6 +211,13 @@ func (g gatherer) owned(ctx context.Context, selector *metav1.LabelSelector, own
 	s, err := metav1.LabelSelectorAsSelector(selector)
 	if g.seen("pods", err) {
 		g.podsWhere(ctx, g.f.Target.Namespace, metav1.ListOptions{LabelSelector: s.String()}, owners)
+	}
+}
+
+// selected reads the pods that match selector, whoever owns them.
+func (g gatherer) selected(ctx context.Context, selector *metav1.LabelSelector) {
+	if s, err := metav1.LabelSelectorAsSelector(selector); selector != nil && g.seen("pods", err) {
+		g.podsWhere(ctx, g.f.Target.Namespace, metav1.ListOptions{LabelSelector: s.String()}, nil)
 	}
 }
 
@@ -269,143 +317,14 @@ func (g gatherer) other(ctx context.Context) error {
 
 // events reads what was told of an object.
 func (g gatherer) events(ctx context.Context, uid types.UID) {
-	about := fields.OneTermEqualSelector("involvedObject.uid", string(uid))
 	ns := orElse(g.f.Target.Namespace, metav1.NamespaceDefault) // where those about objects without a namespace are
-	list, err := g.c.CoreV1().Events(ns).List(ctx, metav1.ListOptions{FieldSelector: about.String()})
+	g.eventsWhere(ctx, ns, uid, fields.OneTermEqualSelector("involvedObject.uid", string(uid)))
+}
+
+func (g gatherer) eventsWhere(ctx context.Context, ns string, uid types.UID, where fields.Selector) {
+	list, err := g.c.CoreV1().Events(ns).List(ctx, metav1.ListOptions{FieldSelector: where.String()})
 	if g.seen("events", err) {
 		slices.SortStableFunc(list.Items, func(a, b corev1.Event) int { return eventTime(&a).Compare(eventTime(&b)) })
 		g.f.Events[uid] = list.Items
 	}
-}
-
-// unwell says whether a pod needs a closer look.
-func unwell(p *corev1.Pod, now time.Time) bool {
-	return p.Status.Phase != corev1.PodSucceeded && (!podReady(p) || p.DeletionTimestamp != nil || len(logWishes(p, now)) > 0)
-}
-
-// pods reads what explains the state of those pods that are not well: events, verdicts, nodes, claims, the ends of logs.
-func (g gatherer) pods(ctx context.Context) {
-	told := map[string]bool{} // symptoms with a log
-	looked := 0
-	if p, ok := g.f.Object.(*corev1.Pod); ok {
-		g.verdict(ctx, p)
-	}
-	for _, p := range g.f.Pods {
-		if !unwell(p, g.f.Now) {
-			continue
-		}
-		if looked++; looked > maxPods {
-			continue
-		}
-		if len(g.f.Events[p.UID]) == 0 {
-			g.events(ctx, p.UID)
-		}
-		if p.Spec.NodeName == "" {
-			g.allNodes(ctx)
-			g.verdict(ctx, p)
-		} else {
-			g.node(ctx, p.Spec.NodeName)
-		}
-		if p.Spec.NodeName == "" || untouched(p) {
-			g.claims(ctx, p)
-		}
-		for _, w := range logWishes(p, g.f.Now) {
-			if !told[w.symptom] && len(told) < maxLogs {
-				told[w.symptom] = true
-				g.log(ctx, p, w)
-			}
-		}
-	}
-	if looked > maxPods {
-		g.f.Unseen = append(g.f.Unseen, fmt.Sprintf("events and verdicts of %d more pods that are not well: too many to read", looked-maxPods))
-	}
-}
-
-func (g gatherer) verdict(ctx context.Context, p *corev1.Pod) {
-	if g.f.Verdicts[p.UID] != nil {
-		return
-	}
-	body, err := g.c.CoreV1().RESTClient().Get().AbsPath(verdict.Path).Param("namespace", p.Namespace).Param("name", p.Name).
-		SetHeader("Accept", "application/json").DoRaw(ctx)
-	if !g.seen("scheduler verdicts", err) {
-		return
-	}
-	v := &verdict.Verdict{}
-	if g.seen("scheduler verdicts", json.Unmarshal(body, v)) && v.UID == p.UID {
-		g.f.Verdicts[p.UID] = v
-	}
-}
-
-func (g gatherer) node(ctx context.Context, name string) {
-	if _, ok := g.f.Nodes[name]; ok {
-		return
-	}
-	node, err := g.c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		g.f.Nodes[name] = nil
-	case g.seen("node "+name, err):
-		g.f.Nodes[name] = node
-	}
-}
-
-func (g gatherer) allNodes(ctx context.Context) {
-	if g.f.AllNodes {
-		return
-	}
-	list, err := g.c.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if !g.seen("nodes", err) {
-		return
-	}
-	g.f.AllNodes = true
-	for i := range list.Items {
-		g.f.Nodes[list.Items[i].Name] = &list.Items[i]
-	}
-}
-
-func (g gatherer) claims(ctx context.Context, p *corev1.Pod) {
-	for i := range p.Spec.Volumes {
-		name := claimName(p, &p.Spec.Volumes[i])
-		if _, ok := g.f.Claims[name]; ok || name == "" {
-			continue
-		}
-		claim, err := g.c.CoreV1().PersistentVolumeClaims(p.Namespace).Get(ctx, name, metav1.GetOptions{})
-		switch {
-		case apierrors.IsNotFound(err):
-			g.f.Claims[name] = nil
-		case g.seen("persistentvolumeclaim "+name, err):
-			g.f.Claims[name] = claim
-			g.class(ctx, claim)
-			g.events(ctx, claim.UID)
-		}
-	}
-}
-
-func (g gatherer) class(ctx context.Context, c *corev1.PersistentVolumeClaim) {
-	name := deref(c.Spec.StorageClassName, "")
-	if _, ok := g.f.Classes[name]; ok || name == "" || c.Status.Phase == corev1.ClaimBound {
-		return
-	}
-	class, err := g.c.StorageV1().StorageClasses().Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		g.f.Classes[name] = nil
-	case g.seen("storageclass "+name, err):
-		g.f.Classes[name] = class
-	}
-}
-
-func (g gatherer) log(ctx context.Context, p *corev1.Pod, w logWish) {
-	lines, limit := int64(logLines), int64(logBytes)
-	body, err := g.c.CoreV1().Pods(p.Namespace).GetLogs(p.Name, &corev1.PodLogOptions{
-		Container: w.container, Previous: w.previous, TailLines: &lines, LimitBytes: &limit}).DoRaw(ctx)
-	if !g.seen("log of pod "+p.Name+", container "+w.container, err) {
-		return
-	}
-	text := strings.TrimRight(string(body), "\n")
-	if text == "" {
-		g.f.Logs[LogKey{p.UID, w.container}] = Log{Lines: []string{}, Previous: w.previous}
-		return
-	}
-	g.f.Logs[LogKey{p.UID, w.container}] = Log{Lines: strings.Split(text, "\n"), Previous: w.previous}
 }

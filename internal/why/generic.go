@@ -30,6 +30,11 @@ func (f *Facts) explainOther(o metav1.Object) (string, []Finding) {
 	if phase, _, err := unstructured.NestedString(u.Object, "status", "phase"); err == nil && phase != "" {
 		summary = phase
 	}
+	if phase := summary; phase == "Failed" || phase == "Lost" {
+		word := func(key string) string { s, _, _ := unstructured.NestedString(u.Object, "status", key); return s } //nolint:errcheck // of another type: not known
+		out = append(out, Finding{Link: LinkCondition, Severity: Error, Reason: orElse(word("reason"), phase), Object: f.Target.String(),
+			Message: orElse(word("message"), "it is "+phase+" and says no more"), Do: "mend what the message says; `" + f.inNamespace("describe %s %s", f.Target.Kind, f.Target.Name) + "` shows the rest"})
+	}
 	conditions, _, err := unstructured.NestedSlice(u.Object, "status", "conditions")
 	if err != nil {
 		conditions = nil // whatever stands there has another meaning

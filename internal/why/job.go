@@ -47,7 +47,7 @@ func (f *Facts) explainJob(j *batchv1.Job, pods []*corev1.Pod) (string, []Findin
 	if failed == nil && j.Status.Active < deref(j.Spec.Parallelism, 1) {
 		out = append(out, f.refusedByEvents(j.UID, object)...)
 	}
-	out = append(out, f.explainPods(pods)...)
+	out = append(out, madeAgain(f.explainPods(pods), pods)...)
 	if failed != nil {
 		return "failed: " + summary, append(out, Finding{Link: LinkExit, Severity: Error, Reason: failed.Reason, Object: object, Message: orElse(failed.Message, "it failed"), Do: jobAdvice(failed.Reason)})
 	}
@@ -55,6 +55,19 @@ func (f *Facts) explainJob(j *batchv1.Job, pods []*corev1.Pod) (string, []Findin
 		out = append(out, Finding{Link: LinkRollout, Severity: Waiting, Reason: "Running", Object: object, Message: "it is at work: " + summary})
 	}
 	return summary, out
+}
+
+// madeAgain turns what is wrong with failed pods into warnings: the Job makes others in their place, or ends and says so.
+func madeAgain(found []Finding, pods []*corev1.Pod) []Finding {
+	for i := range found {
+		runs := func(name string) bool {
+			return slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return p.Name == name && p.Status.Phase != corev1.PodFailed })
+		}
+		if found[i].Severity == Error && !slices.ContainsFunc(found[i].Objects, runs) {
+			found[i].Severity = Warning
+		}
+	}
+	return found
 }
 
 func jobAdvice(reason string) string {

@@ -41,13 +41,34 @@ func (f *Facts) explainNode(n *corev1.Node) []Finding {
 			find(Error, string(c.Type), orElse(c.Message, string(c.Type)), advice[c.Type])
 		}
 	}
+	if names := f.evicted(n); len(names) > 0 {
+		find(Warning, "Evicted", fmt.Sprintf("it evicted %s: %s", plural(len(names), "pod"), some(names)), "give pods requests and limits that say what they need; `canopus why` one of them tells what ran short")
+	}
+	if e := lastOf(f.Events[n.UID], func(e *corev1.Event) bool {
+		return e.Type == corev1.EventTypeWarning && f.Now.Sub(eventTime(e)) < fresh
+	}); e != nil && len(out) == 0 {
+		find(Warning, e.Reason, fmt.Sprintf("%s ago: %s", f.since(eventTime(e)), e.Message), "mend what the message says; `kubectl describe node "+n.Name+"` shows the rest")
+	}
 	if n.Spec.Unschedulable {
-		find(Warning, "SchedulingDisabled", "it is cordoned: no new pods come here", "`kubectl uncordon "+n.Name+"`")
+		find(Note, "SchedulingDisabled", "it is cordoned: no new pods come here", "to let them: `kubectl uncordon "+n.Name+"`")
+		out = append(out, f.held(n)...)
 	}
 	for i := range n.Spec.Taints {
 		t := &n.Spec.Taints[i]
 		if !strings.HasPrefix(t.Key, "node.kubernetes.io/") && t.Effect != corev1.TaintEffectPreferNoSchedule {
 			find(Note, "Tainted", "only pods that tolerate "+t.ToString()+" come here", "")
+		}
+	}
+	return out
+}
+
+// evicted are the pods that a node evicted a short while ago, as namespace/name.
+func (f *Facts) evicted(n *corev1.Node) []string {
+	var out []string
+	for _, p := range f.Pods {
+		d := podCondition(p, corev1.DisruptionTarget)
+		if p.Spec.NodeName == n.Name && p.Status.Phase == corev1.PodFailed && p.Status.Reason == "Evicted" && (d == nil || f.Now.Sub(d.LastTransitionTime.Time) < fresh) {
+			out = append(out, p.Namespace+"/"+p.Name)
 		}
 	}
 	return out
@@ -106,10 +127,8 @@ func (f *Facts) explainService(s *corev1.Service) (string, []Finding) {
 		out = append(out, find(Waiting, "NoLoadBalancer", "no load balancer has given it an address yet", "see whether a load balancer controller runs; the node ports answer meanwhile"))
 	}
 	found := f.explainPods(pods)
-	for i := range found {
-		if ready > 0 && found[i].Severity == Error {
-			found[i].Severity = Warning // others answer
-		}
+	if ready > 0 {
+		found = asWarnings(found)
 	}
 	return summary, append(out, found...)
 }

@@ -145,10 +145,10 @@ func (f *Facts) settingUp(p *corev1.Pod) []Finding {
 	if !untouched(p) {
 		return nil
 	}
-	if found := f.claimsOf(p); len(found) > 0 {
+	if found := append(f.claimsOf(p), f.devicesOf(p)...); len(found) > 0 {
 		return found
 	}
-	if e := f.lastEvent(p.UID, "FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "NetworkNotReady", "Pulling"); e != nil && e.Type == corev1.EventTypeWarning {
+	if e := f.lastEvent(p.UID, "FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedPrepareDynamicResources", "FailedCreatePodSandBox", "NetworkNotReady", "Pulling"); e != nil && e.Type == corev1.EventTypeWarning {
 		return []Finding{f.setUpFailed(p, e)}
 	}
 	began := p.CreationTimestamp.Time
@@ -182,6 +182,10 @@ func (f *Facts) setUpFailed(p *corev1.Pod, e *corev1.Event) Finding {
 		if strings.Contains(e.Message, "RuntimeHandler") || strings.Contains(e.Message, "no runtime for") {
 			out.Do = "node " + p.Spec.NodeName + "'s runtime has no handler of that name: correct runtimeClassName or the RuntimeClass"
 		}
+		return out
+	case "FailedPrepareDynamicResources":
+		out.Link = LinkDevice
+		out.Do = "see whether the driver of its resource claims runs on node " + p.Spec.NodeName
 		return out
 	case "FailedAttachVolume":
 		out.Do = "see what holds the volume: a pod on another node that still uses it, or the driver's controller"

@@ -7,9 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"canopus/internal/verdict"
@@ -50,11 +48,9 @@ func warned(reason, message string, seconds int, container string) corev1.Event 
 
 // empty are facts in which everything was looked at and node n1 is well.
 func empty(t *testing.T) *Facts {
-	return &Facts{
-		Now: now(), Target: Target{Kind: kindPod, Namespace: "shop", Name: "p"}, Events: map[types.UID][]corev1.Event{},
-		Claims: map[string]*corev1.PersistentVolumeClaim{}, Classes: map[string]*storagev1.StorageClass{}, Verdicts: map[types.UID]*verdict.Verdict{}, Logs: map[LogKey]Log{},
-		Nodes: map[string]*corev1.Node{"n1": read[corev1.Node](t, "metadata: {name: n1}\nstatus: {allocatable: {cpu: '4', memory: 8Gi}, conditions: [{type: Ready, status: 'True'}]}")},
-	}
+	f := newFacts(Target{Kind: kindPod, Namespace: "shop", Name: "p"}, now())
+	f.Nodes["n1"] = read[corev1.Node](t, "metadata: {name: n1}\nstatus: {allocatable: {cpu: '4', memory: 8Gi}, conditions: [{type: Ready, status: 'True'}]}")
+	return f
 }
 
 const (
@@ -190,7 +186,7 @@ func TestEachLinkOfAPod(t *testing.T) {
 		},
 		{
 			name: "crash loop", pod: state("restartCount: 3, state: {waiting: {reason: CrashLoopBackOff, message: back-off 40s}}, lastState: {" + ended("3", ", reason: Error") + "}"),
-			facts: func(f *Facts) { f.Logs[LogKey{"u", "main"}] = Log{Lines: []string{"going down"}, Previous: true} },
+			facts: func(f *Facts) { f.Logs[LogKey{"u", "main", true}] = []string{"going down"} },
 			want:  "exit error Error", message: "container main ended with exit code 3, 40s after its start, restarted 3 times", do: "`kubectl -n shop logs p -c main --previous`",
 		},
 		{name: "signal", pod: state("state: {" + ended("139", ", reason: Error") + "}"), want: "exit error Error", message: "exit code 139 (signal 11, segmentation fault)"},

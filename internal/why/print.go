@@ -16,10 +16,8 @@ func Print(out io.Writer, r *Report) error {
 		fmt.Fprintf(&b, " in namespace %s", r.Namespace)
 	}
 	fmt.Fprintf(&b, ": %s\n", plain(r.Summary))
-	if r.Verdict != nil && r.Verdict.Node != "" {
-		if line := scoreLine(r.Verdict); line != "" {
-			fmt.Fprintf(&b, "  placed: %s\n", plain(line))
-		}
+	for _, line := range placement(r.Verdict) {
+		fmt.Fprintf(&b, "  %s\n", plain(line))
 	}
 	for i := range r.Findings {
 		printFinding(&b, r, &r.Findings[i])

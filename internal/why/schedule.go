@@ -46,7 +46,7 @@ func (f *Facts) placed(p *corev1.Pod) []Finding {
 	}
 	out.Do = strings.Join(f.scheduleAdvice(p, out), "; or ")
 	// A claim that waits for this pod is no cause; one in trouble is, and comes first.
-	causes := slices.DeleteFunc(f.claimsOf(p), func(c Finding) bool { return c.Severity != Error })
+	causes := slices.DeleteFunc(append(f.claimsOf(p), f.devicesOf(p)...), func(c Finding) bool { return c.Severity != Error })
 	return append(causes, out)
 }
 
@@ -65,52 +65,72 @@ func (f *Facts) notTried(p *corev1.Pod, out Finding) Finding {
 	return out
 }
 
+// namesShown is how many nodes are named of those with the same verdict, scoresShown how many scores are shown.
+const (
+	namesShown  = 8
+	scoresShown = 5
+)
+
 // verdictLines tells what each rule refused.
 func verdictLines(v *verdict.Verdict) []string {
 	var out []string
 	for _, r := range v.Refusals {
 		line := fmt.Sprintf("%s: %s: %s", r.Plugin, plural(r.Count, "node"), r.Reason)
-		if len(r.Nodes) > 0 {
-			names := slices.Sorted(slices.Values(r.Nodes))
-			text := some(names)
-			if r.Count > len(names) && len(names) <= 3 {
-				text += ", …"
+		if names := slices.Sorted(slices.Values(r.Nodes)); len(names) > 0 {
+			shown := names[:min(namesShown, len(names))]
+			line += " (" + strings.Join(shown, ", ")
+			if more := r.Count - len(shown); more > 0 {
+				line += fmt.Sprintf(" and %d more", more)
 			}
-			line += " (" + text + ")"
+			line += ")"
 		}
 		out = append(out, line)
 	}
 	return out
 }
 
-// scoreLine tells why a node was chosen.
-func scoreLine(v *verdict.Verdict) string {
-	if len(v.Scores) == 0 {
-		return ""
+// placement tells why a node was chosen: what the nodes that fitted scored, the best first, and what refused the others.
+func placement(v *verdict.Verdict) []string {
+	if v == nil || v.Node == "" || len(v.Scores) == 0 {
+		return nil
 	}
-	best := v.Scores[0]
-	if len(v.Scores) == 1 {
-		return fmt.Sprintf("node %s was the only one of %d that fitted", v.Node, v.Nodes)
+	fitted := v.Looked
+	for _, r := range v.Refusals {
+		fitted -= r.Count
 	}
-	for _, s := range v.Scores {
-		if s.Node == v.Node {
-			best = s
+	fitted = max(fitted, len(v.Scores))
+	head := fmt.Sprintf("scheduler %s chose node %s: it scored best of %d that fitted", v.Scheduler, v.Node, fitted)
+	if fitted == 1 {
+		head = fmt.Sprintf("scheduler %s chose node %s: the only one that fitted", v.Scheduler, v.Node)
+	}
+	head += fmt.Sprintf(", of %s", plural(v.Nodes, "node"))
+	if v.Looked < v.Nodes {
+		head += fmt.Sprintf(", %d of which were looked at", v.Looked)
+	}
+	out := []string{head}
+	if fitted > 1 {
+		for _, s := range v.Scores[:min(scoresShown, len(v.Scores))] {
+			out = append(out, "  "+scoreText(s))
+		}
+		if more := fitted - scoresShown; more > 0 {
+			out = append(out, fmt.Sprintf("  and %d more", more))
 		}
 	}
+	for _, line := range verdictLines(v) {
+		out = append(out, "  refused: "+line)
+	}
+	return out
+}
+
+// scoreText is what a node got, and from which rules (0 to 100 each, before its weight).
+func scoreText(s verdict.Score) string {
 	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(best.Plugins)) {
-		if best.Plugins[name] > 0 {
-			parts = append(parts, fmt.Sprintf("%s %d", name, best.Plugins[name]))
-		}
+	for _, name := range slices.Sorted(maps.Keys(s.Plugins)) {
+		parts = append(parts, fmt.Sprintf("%s %d", name, s.Plugins[name]))
 	}
-	text := fmt.Sprintf("node %s scored %d", best.Node, best.Total)
+	text := fmt.Sprintf("%s: %d", s.Node, s.Total)
 	if len(parts) > 0 {
 		text += " (" + strings.Join(parts, ", ") + ")"
-	}
-	for _, s := range v.Scores {
-		if s.Node != best.Node {
-			return text + fmt.Sprintf(", the next, %s, %d; %d of %d nodes fitted", s.Node, s.Total, len(v.Scores), v.Nodes)
-		}
 	}
 	return text
 }
@@ -134,11 +154,20 @@ func (f *Facts) scheduleAdvice(p *corev1.Pod, s Finding) []string {
 	add("anti-affinity", "add a node without the pods it must not be near, or make the anti-affinity preferred")
 	add("free ports", "take another hostPort, or do without: a Service needs none")
 	add("requested node name", "correct spec.nodeName")
-	add("PersistentVolumeClaim", "see to the claims it mounts: `"+f.inNamespace("get pvc")+"`")
-	add("persistentvolumeclaim", "make the claim that the message names")
+	switch {
+	case strings.Contains(s.Message, "ReadWriteOncePod"):
+		add("", "delete the other pod that uses its claim, or give it a claim of its own: ReadWriteOncePod is for one pod")
+	case strings.Contains(s.Message, "persistentvolumeclaim") && strings.Contains(s.Message, "is being deleted"):
+		add("", "delete the pods that use the claim, wait until it is gone, and make it again")
+	case strings.Contains(s.Message, "persistentvolumeclaim"):
+		add("", "make the claim that the message names")
+	default:
+		add("PersistentVolumeClaim", "see to the claims it mounts: `"+f.inNamespace("get pvc")+"`")
+	}
 	add("persistent volumes to bind", "make a PersistentVolume that its claim fits, or a StorageClass that provisions one")
 	add("PersistentVolume's node affinity", "make room on the node that has its volume: the data is only there")
-	add("resource claim", "see to its claims: `"+f.inNamespace("get resourceclaims")+"`")
+	add("resourceclaim", "see to its claims: `"+f.inNamespace("get resourceclaims")+"`")
+	add("allocate all claims", "add a node with devices that its claims ask for, or free some: `kubectl get resourceslices`")
 	if len(out) == 0 {
 		out = append(out, "change the pod or the nodes as the message says; the scheduler tries again by itself")
 	}

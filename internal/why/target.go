@@ -29,15 +29,19 @@ const (
 	kindClaim       = "persistentvolumeclaim"
 	kindService     = "service"
 	kindNode        = "node"
+	kindAutoscaler  = "horizontalpodautoscaler"
+	kindBudget      = "poddisruptionbudget"
+	kindDeviceClaim = "resourceclaim"
 )
 
 // shortNames are the other words for them besides the plural.
 var shortNames = map[string]string{
 	"po": kindPod, "deploy": kindDeployment, "rs": kindReplicaSet, "rc": kindController, "sts": kindStatefulSet, "ds": kindDaemonSet,
-	"cj": kindCronJob, "pvc": kindClaim, "svc": kindService, "no": kindNode,
+	"cj": kindCronJob, "pvc": kindClaim, "svc": kindService, "no": kindNode, "hpa": kindAutoscaler, "pdb": kindBudget,
 }
 
-var knownKinds = []string{kindPod, kindDeployment, kindReplicaSet, kindController, kindStatefulSet, kindDaemonSet, kindJob, kindCronJob, kindClaim, kindService, kindNode}
+var knownKinds = []string{kindPod, kindDeployment, kindReplicaSet, kindController, kindStatefulSet, kindDaemonSet, kindJob, kindCronJob, kindClaim, kindService, kindNode,
+	kindAutoscaler, kindBudget, kindDeviceClaim}
 
 // ParseTarget reads KIND/NAME, or KIND and NAME.
 func ParseTarget(args []string, namespace string) (Target, error) {
@@ -66,9 +70,9 @@ func ParseTarget(args []string, namespace string) (Target, error) {
 // canonical is a kind by its usual word, whether a plural, a short name or with its group was given.
 func canonical(word string) string {
 	word = strings.ToLower(word)
-	for _, group := range []string{".v1.apps", ".apps", ".v1.batch", ".batch", ".v1."} {
+	for _, group := range []string{".apps", ".batch", ".autoscaling", ".policy", ".resource.k8s.io"} {
 		if cut, ok := strings.CutSuffix(word, group); ok {
-			word = cut
+			word, _, _ = strings.Cut(cut, ".") // deployments.v1.apps
 			break
 		}
 	}

@@ -6,8 +6,8 @@
 //	why.go       the answer: a Report of Findings, each a link of the chain
 //	target.go    which object is asked about
 //	facts.go     what is known about it
-//	gather.go    reads the facts; the only file that talks to the API server
-//	explain.go   facts in, report out; one function per kind: workload.go, job.go, claim.go, service.go, node.go, generic.go
+//	gather.go    reads the facts, gather_pods.go those about pods; nothing else talks to the API server
+//	explain.go   facts in, report out; one function per kind: workload.go, job.go, claim.go, autoscaler.go …; generic.go for all others
 //	pod.go       the chain of a pod: place, volumes, image, init containers, containers; schedule.go and container.go its links
 //	group.go     many pods with the same trouble are told of once
 //	print.go     the report for people
@@ -31,6 +31,7 @@ const (
 	LinkSchedule   Link = "schedule"   // no node was found
 	LinkNode       Link = "node"       // the node does not answer, or refused the pod
 	LinkVolume     Link = "volume"     // claims, provisioning, mounts
+	LinkDevice     Link = "device"     // resource claims
 	LinkSandbox    Link = "sandbox"    // network and sandbox of the pod
 	LinkImage      Link = "image"      // pulling the image
 	LinkConfig     Link = "config"     // ConfigMaps and Secrets of the environment
@@ -39,6 +40,8 @@ const (
 	LinkExit       Link = "exit"       // the program ended
 	LinkEndpoints  Link = "endpoints"  // who answers for a Service
 	LinkRollout    Link = "rollout"    // the way from one template to the next
+	LinkScale      Link = "scale"      // an autoscaler cannot do its work
+	LinkDisruption Link = "disruption" // a budget keeps pods from being evicted
 	LinkCondition  Link = "condition"  // what the object says of itself
 )
 

@@ -30,6 +30,10 @@ func (f *Facts) refused(object, message string) Finding {
 		out.Do = "the webhook that the message names refuses it: change what it objects to, or see to the webhook"
 	case strings.Contains(message, "PodSecurity"), strings.Contains(message, "violates"):
 		out.Do = "change the template as the message says, or the namespace's pod-security labels"
+	case strings.Contains(message, "PriorityClass"):
+		out.Do = "make the PriorityClass that the message names, or correct priorityClassName"
+	case strings.Contains(message, "RuntimeClass"):
+		out.Do = "make the RuntimeClass that the message names, or correct runtimeClassName"
 	case strings.Contains(message, "serviceaccount"):
 		out.Do = "make the ServiceAccount that the message names, or correct serviceAccountName"
 	default:
@@ -102,6 +106,10 @@ func (f *Facts) rollout(d *appsv1.Deployment, known []Finding) []Finding {
 	progress := fmt.Sprintf("%d of %d pods have the present template, %d are available", s.UpdatedReplicas, want, s.AvailableReplicas)
 	c := deploymentCondition(d, appsv1.DeploymentProgressing)
 	switch {
+	case c != nil && c.Status == corev1.ConditionFalse && c.Reason == "ReplicaSetCreateError":
+		x := f.refused(f.Target.String(), c.Message)
+		x.Reason = c.Reason
+		return []Finding{x}
 	case d.Spec.Paused && done:
 		out.Severity, out.Reason = Note, "DeploymentPaused"
 		out.Message = "its rollout is paused: changes of the template will wait"
@@ -223,7 +231,7 @@ func (f *Facts) blockedAdvice(set *appsv1.StatefulSet) string {
 
 func (f *Facts) explainDaemonSet(ds *appsv1.DaemonSet) (string, []Finding) {
 	s := ds.Status
-	summary := fmt.Sprintf("%d of %s have an available pod, %d of the present template", s.NumberAvailable, plural(int(s.DesiredNumberScheduled), "node"), s.UpdatedNumberScheduled)
+	summary := fmt.Sprintf("available on %d of %s, of the present template on %d", s.NumberAvailable, plural(int(s.DesiredNumberScheduled), "node"), s.UpdatedNumberScheduled)
 	out := f.unseenByController(ds, s.ObservedGeneration)
 	if s.CurrentNumberScheduled < s.DesiredNumberScheduled {
 		out = append(out, f.refusedByEvents(ds.UID, f.Target.String())...)
