@@ -101,13 +101,13 @@ func (k *kindOps) collection() {
 	if k.can("list") {
 		o := k.op(http.MethodGet, k.scoped(), "list", "list or watch objects of kind "+kind)
 		o.Action, o.Produces, o.Response = "list", streamTypes(), k.served.NewList()
-		o.Params = append(o.Params, listParams(k.can("watch"))...)
+		o.Params = append(o.Params, listParams(true)...)
 		k.add(o)
 		if k.served.Kind.Namespaced {
 			everywhere := o
 			everywhere.Path = root(k.served.GVK.GroupVersion()) + "/" + k.served.Kind.Plural
 			everywhere.ID = k.clusterID("list", "ForAllNamespaces")
-			everywhere.Params = append(pathParams("", ""), listParams(k.can("watch"))...)
+			everywhere.Params = append(pathParams("", ""), listParams(true)...)
 			k.add(everywhere)
 		}
 	}

@@ -8,7 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// listParams are the query parameters of a list; with watch also those that make it a watch. Selecting a shard of a
+// listParams are the query parameters of a list; with watch also those that make it a watch, which are described for kinds
+// that cannot be watched too. Selecting a shard of a
 // collection is alpha upstream and not served.
 func listParams(watch bool) []Param {
 	without := []string{"shardSelector"}
