@@ -54,8 +54,11 @@ func (p *process) alive() error {
 	}
 }
 
-// Down ends the process, by force if it takes longer than it should.
+// Down ends the process if it was ever started, by force if it takes longer than it should.
 func (p *process) Down() {
+	if p == nil {
+		return
+	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
 	t := time.NewTimer(20 * time.Second)
 	defer t.Stop()

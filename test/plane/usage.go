@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -48,4 +49,36 @@ func CPUOf(pid int) (time.Duration, error) {
 	user, errUser := strconv.Atoi(f[11])
 	system, errSystem := strconv.Atoi(f[12])
 	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(errUser, errSystem)
+}
+
+// Meter adds up the CPU time of several processes, also of those that have ended: of these as much as was last seen. The zero
+// value is ready.
+type Meter struct {
+	mu   sync.Mutex
+	used map[int]time.Duration // by process
+}
+
+// Add has the process counted from now on, with all it has used before.
+func (m *Meter) Add(pid int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.used == nil {
+		m.used = map[int]time.Duration{}
+	}
+	m.used[pid] = 0
+}
+
+// Total is what all of them have used.
+func (m *Meter) Total() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var sum time.Duration
+	for pid, used := range m.used {
+		if now, err := CPUOf(pid); err == nil { // else it has ended
+			used = now
+			m.used[pid] = now
+		}
+		sum += used
+	}
+	return sum
 }

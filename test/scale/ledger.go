@@ -228,6 +228,13 @@ func (l *Ledger) Counts() Counts {
 	return c
 }
 
+// Running is how many pods are Ready.
+func (l *Ledger) Running() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.running
+}
+
 // Rack tells how a rack is.
 func (l *Ledger) Rack(r *plane.Rack) RackCounts {
 	l.mu.Lock()

@@ -58,14 +58,28 @@ func (c *Cluster) Namespaces() []string {
 	return slices.Compact(names)
 }
 
-// Apply makes all Deployments of the load and returns when every pod is Ready.
+// Apply makes all Deployments of the load, in their order and as fast as Backlog lets it, and returns when every pod is Ready.
 func (c *Cluster) Apply(ctx context.Context) error {
-	if err := c.makeNamespaces(ctx); err != nil {
+	if err := c.makeNamespaces(ctx, c.Namespaces()...); err != nil {
 		return err
 	}
 	k := c.Server.Proto
+	upTo := make([]int, len(c.Load)) // pods of a Deployment and all before it
+	sum := 0
+	for i, d := range c.Load {
+		sum += int(d.Replicas)
+		upTo[i] = sum
+	}
 	_, _, err := plane.Parallel(ctx, len(c.Load), writers, func(ctx context.Context, i int) error {
 		d := c.Load[i]
+		if err := c.Await(ctx, "pods made before", func() error {
+			if running := c.Ledger.Running(); upTo[i]-running > max(c.Backlog, int(d.Replicas)) {
+				return fmt.Errorf("%d of %d pods run", running, upTo[i])
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
 		if _, err := k.CoreV1().Services(d.Namespace).Create(ctx, d.service(), metav1.CreateOptions{}); err != nil {
 			return err
 		}
@@ -78,8 +92,8 @@ func (c *Cluster) Apply(ctx context.Context) error {
 	return c.AwaitRunning(ctx, c.Pods)
 }
 
-func (c *Cluster) makeNamespaces(ctx context.Context) error {
-	names, k := c.Namespaces(), c.Server.Proto.CoreV1()
+func (c *Cluster) makeNamespaces(ctx context.Context, names ...string) error {
+	k := c.Server.Proto.CoreV1()
 	for _, name := range names {
 		if _, err := k.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
 			return err
@@ -150,7 +164,7 @@ func (c *Cluster) Unplug(ctx context.Context) error {
 
 // Replug starts the rack again and returns when its nodes are as before, and all pods of the load Ready.
 func (c *Cluster) Replug(ctx context.Context) error {
-	if err := c.Rack.Plug(c.Server); err != nil {
+	if err := c.plug(c.Rack); err != nil {
 		return err
 	}
 	err := c.Await(ctx, "the return of the rack", func() error {

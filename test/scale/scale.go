@@ -4,7 +4,7 @@
 //
 // The package's test asserts behaviour; `bench -only scale` measures the same with more nodes. Neither needs root.
 //
-// Reading order: this file (the cluster), load.go (what is done to it), ledger.go (what must hold), watch.go (how it knows).
+// Reading order: this file (the cluster), load.go and steady.go (what is done to it), ledger.go (what must hold), watch.go (how it knows).
 package scale
 
 import (
@@ -27,13 +27,15 @@ type Config struct {
 	Pods        int
 	Deployments int // at most; one for each pod otherwise
 	Slack       int // percent of room that nodes have beyond Pods
+	Backlog     int // pods on their way at a time while the load is made; Pods: all at once
 }
 
 // Cluster is a control plane with hollow nodes. Make it with New, then call Run.
 type Cluster struct {
 	Config
-	Server *plane.Server // set by Run
-	Ledger *Ledger
+	Server   *plane.Server // set by Run
+	Ledger   *Ledger
+	NodesCPU plane.Meter // of the processes of all nodes
 	// Hall has all nodes but those in Rack. A node of the hall has room for few pods, one of the rack has little CPU.
 	Hall, Rack *plane.Rack
 	Load       []Deployment
@@ -46,8 +48,8 @@ func New(c Config) (*Cluster, error) {
 		return nil, errors.New("a cluster needs a canopus and a directory")
 	case c.Rack < 1 || c.Nodes <= c.Rack:
 		return nil, fmt.Errorf("%d nodes with %d in the rack: at least one in the rack and one outside", c.Nodes, c.Rack)
-	case c.Pods < 1 || c.Deployments < 1 || c.Slack < 1:
-		return nil, fmt.Errorf("%d pods in %d Deployments, %d %% slack: at least one of each", c.Pods, c.Deployments, c.Slack)
+	case c.Pods < 1 || c.Deployments < 1 || c.Slack < 1 || c.Backlog < 1:
+		return nil, fmt.Errorf("%d pods in %d Deployments, %d %% slack, a backlog of %d: at least one of each", c.Pods, c.Deployments, c.Slack, c.Backlog)
 	}
 	each := (c.Pods*(100+c.Slack)/100 + c.Nodes - 1) / c.Nodes // pods that a node needs room for
 	cores := (each*milliCPU + 999) / 1000
@@ -58,7 +60,7 @@ func New(c Config) (*Cluster, error) {
 	}, nil
 }
 
-// Run starts the cluster, calls do when all its nodes are open, and ends it when do returns.
+// Run starts the control plane and the ledger, calls do, and ends all when do returns.
 func (c *Cluster) Run(ctx context.Context, do func(context.Context) error) error {
 	server, err := plane.Start(ctx, c.Binary, c.Dir, "--no-agent")
 	if err != nil {
@@ -66,39 +68,44 @@ func (c *Cluster) Run(ctx context.Context, do func(context.Context) error) error
 	}
 	c.Server = server
 	defer server.Down()
+	defer func() { c.Hall.Down(); c.Rack.Down() }() // the processes of that time: a rack may have been plugged in again
 	watching, end := context.WithCancel(ctx)
+	defer end()
 	g, ctx := errgroup.WithContext(watching)
 	for _, f := range c.Ledger.feeds(server.Proto) {
 		g.Go(func() error { return f.follow(ctx) })
 	}
 	g.Go(func() error {
 		defer end()
-		return c.populate(ctx, do)
+		return do(ctx)
 	})
-	err = g.Wait()
-	end()
-	if err != nil {
+	if err = g.Wait(); err != nil {
 		return fmt.Errorf("%w\nthe server's log ends with:\n%s", err, server.LastWords())
 	}
 	return nil
 }
 
-func (c *Cluster) populate(ctx context.Context, do func(context.Context) error) error {
+// Populate starts all nodes and returns when they are open.
+func (c *Cluster) Populate(ctx context.Context) error {
 	for _, r := range []*plane.Rack{c.Hall, c.Rack} {
-		if err := r.Plug(c.Server); err != nil {
+		if err := c.plug(r); err != nil {
 			return err
 		}
-		defer func() { r.Down() }() // the process of that time: a rack may have been plugged in again
 	}
-	if err := c.Await(ctx, "nodes", func() error {
+	return c.Await(ctx, "nodes", func() error {
 		if n := c.Ledger.Counts(); n.Open < c.Nodes {
 			return fmt.Errorf("%d of %d nodes are ready for pods: %+v", n.Open, c.Nodes, n)
 		}
 		return nil
-	}); err != nil {
-		return err
+	})
+}
+
+func (c *Cluster) plug(r *plane.Rack) error {
+	err := r.Plug(c.Server)
+	if err == nil {
+		c.NodesCPU.Add(r.PID())
 	}
-	return do(ctx)
+	return err
 }
 
 // Await waits until check returns nil. It is patient: how fast a cluster must be is for others to say.

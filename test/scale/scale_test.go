@@ -39,7 +39,7 @@ func TestCluster(t *testing.T) {
 		t.Fatalf("%v: run `make build` first, or name another with -binary", err)
 	}
 	c, err := New(Config{
-		Binary: path, Dir: t.TempDir(), Nodes: *nodes, Rack: min(250, (*nodes+3)/4), Pods: *pods, Deployments: max(1, *pods/30), Slack: 30,
+		Binary: path, Dir: t.TempDir(), Nodes: *nodes, Rack: min(250, (*nodes+3)/4), Pods: *pods, Deployments: max(1, *pods/30), Slack: 30, Backlog: *pods,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +60,9 @@ func (l *trial) note(phase, format string, args ...any) {
 }
 
 func (l *trial) live(ctx context.Context) error {
+	if err := l.Populate(ctx); err != nil {
+		return err
+	}
 	l.note("nodes-ready", "%d nodes, %d of them in a rack", l.Nodes, l.Config.Rack)
 	for _, step := range []func(context.Context) error{l.load, l.rollTenth, l.loseRack, l.deleteAll} {
 		if err := step(ctx); err != nil {
