@@ -34,6 +34,7 @@ func together() []story {
 		{"certificate", certificate},
 		{"bad-input", badInput},
 		{"installed-kubectl", installedKubectl},
+		{"batch", batch},
 		{"quota", quotas},
 		{"autoscale", autoscale},
 		{"stateful", stateful},

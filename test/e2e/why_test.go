@@ -1,0 +1,268 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"canopus/internal/why"
+	"canopus/test/harness"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// fault is something wrong with an object, and what `canopus why` must say of it.
+type fault struct {
+	target  string
+	found   string   // "link severity reason", and what else comes with it; a reason may be one of a|b
+	message string   // is in the message of the first finding
+	log     string   // is the end of the log that comes with it
+	advice  string   // is in what to do
+	cure    []string // kubectl that mends it: afterwards all is well
+}
+
+// sleeper is the pod that stands for SLEEPER in the manifests.
+const sleeper = `{terminationGracePeriodSeconds: 1, containers: [{name: main, image: "canopus.local/test:1", command: [sleep, "3600"]}]}`
+
+// faults are the objects of why.yaml.
+func faults(ns string) []fault {
+	in := "kubectl -n " + ns + " "
+	return []fault{
+		{target: "pod/too-large", found: "schedule error Unschedulable", message: "1 Insufficient cpu", advice: "ask for less than 1k cpu (the largest node, node-1, has "},
+		{target: "pod/choosy", found: "schedule error Unschedulable", message: "didn't match Pod's node affinity/selector", advice: "`kubectl label node NAME e2e-why=yes`", cure: []string{"label", "node", harness.NodeName, "e2e-why=yes"}},
+		{target: "pod/gated", found: "schedule waiting SchedulingGated", message: "example.com/wait", advice: "spec.schedulingGates"},
+		{target: "pod/bad-image", found: "image error ErrImagePull|ImagePullBackOff", message: "image canopus.local/nothing:1 of container main cannot be had: ", advice: "image", cure: []string{"set", "image", "pod/bad-image", "main=" + harness.Image}},
+		{target: "pod/never-pull", found: "image error ErrImageNeverPull", message: "canopus.local/nothing:1", advice: "load the image on node node-1"},
+		{target: "pod/bad-name", found: "image error InvalidImageName", message: "Not An Image", advice: "correct the image's name"},
+		{target: "pod/no-configmap", found: "volume error FailedMount", message: `configmap "settings" not found`, advice: "make ConfigMap settings", cure: []string{"create", "configmap", "settings", "--from-literal=a=b"}},
+		{target: "pod/no-secret", found: "config error CreateContainerConfigError", message: `secret "password" not found`, advice: "make Secret password", cure: []string{"create", "secret", "generic", "password", "--from-literal=key=x"}},
+		{target: "pod/no-claim", found: "volume error ClaimNotFound, schedule error Unschedulable", message: "the claim absent", advice: "make PersistentVolumeClaim absent"},
+		{target: "pod/unbound", found: "volume error ProvisioningFailed, schedule error Unschedulable", message: "class e2e-why-none, which does not exist", advice: "make StorageClass e2e-why-none"},
+		{target: "pvc/classless", found: "volume error ProvisioningFailed", message: "e2e-why-none", advice: "make StorageClass"},
+		{target: "pvc/unused", found: "volume waiting WaitForFirstConsumer", message: "where the first pod that uses it is scheduled", advice: "start a pod"},
+		{target: "pod/bad-init", found: "exit error Error", message: "init container fetch ended with exit code 5", log: "nothing to fetch", advice: "`" + in + "logs bad-init -c fetch"},
+		{target: "pod/slow-init", found: "start waiting PodInitializing", message: "init container migrate runs", log: "migrating"},
+		{target: "pod/not-ready", found: "probe error Unhealthy", message: "its readiness probe (cat /tmp/ready) fails: cat: can't open", log: "waiting for a file", advice: "find out from the log", cure: []string{"exec", "not-ready", "--", "touch", "/tmp/ready"}},
+		{target: "pod/not-started", found: "probe error Unhealthy", message: "its startup probe (TCP :9) fails: ", advice: "find out from the log"},
+		{target: "pod/not-live", found: "probe error Unhealthy|probe warning Unhealthy", message: "was killed because its liveness probe (GET :9/live) failed: ", log: "run", advice: "why it did not answer"},
+		{target: "pod/gone", found: "exit error Error", message: "container main ended with exit code 4", log: "no more work", advice: "`" + in + "logs gone -c main`"},
+		{target: "pod/no-program", found: "start error StartError|start error RunContainerError", message: "no-such-program", advice: "the program must be in the image"},
+		{target: "pod/glutton", found: "exit error OOMKilled", message: "took more than its memory limit of 20Mi", advice: "raise resources.limits.memory"},
+		{target: "deployment/crashing", found: "exit error Error, rollout waiting RollingOut|exit error Error", message: "container main ended with exit code 3", log: "cannot reach the database", advice: "--previous`"},
+		{target: "statefulset/ordered", found: "image error ErrImageNeverPull, rollout waiting OrderedReady", message: "canopus.local/nothing:1", advice: "load the image"},
+		{target: "daemonset/nowhere", found: "rollout warning NoNodes", message: "no node is to run it", advice: "label or untaint"},
+		{target: "job/failing", found: "exit warning Error, exit error BackoffLimitExceeded", message: "exit code 7", log: "bad input", advice: "mend what ends its pods"},
+		{target: "job/asleep", found: "rollout waiting JobSuspended", message: "suspended", advice: "`" + in + "patch job asleep", cure: []string{"patch", "job", "asleep", "-p", `{"spec":{"suspend":false}}`}},
+		{target: "cronjob/resting", found: "rollout note Suspended", message: "suspended", advice: "`" + in + "patch cronjob resting"},
+		{target: "service/lonely", found: "endpoints error NoPods", message: "no pod has the labels app=nobody", advice: "correct the selector"},
+		{target: "service/unanswered", found: "endpoints error NoSuchPort", message: `"web"`, advice: "correct targetPort"},
+		{target: "hpa/aimless", found: "scale error FailedGetScale", message: "unable to get the target's current scale", advice: "make deployment/absent"},
+		{target: "hpa/blind", found: "scale error FailedGetResourceMetric", message: "missing request for cpu", advice: "a request for cpu"},
+		{target: "pdb/strict", found: "disruption warning InsufficientPods", message: "no pod may ever be evicted", advice: "maxUnavailable: 1", cure: []string{"patch", "pdb", "strict", "--type=json", "-p", `[{"op":"remove","path":"/spec/minAvailable"},{"op":"add","path":"/spec/maxUnavailable","value":1}]`}},
+	}
+}
+
+// refusals are the objects of why-limits.yaml.
+func refusals(ns string) []fault {
+	quota := "exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0"
+	advice := "`kubectl -n " + ns + " edit resourcequota none`"
+	return []fault{
+		{target: "deployment/web", found: "quota error FailedCreate, rollout waiting RollingOut", message: quota, advice: advice},
+		{target: "statefulset/db", found: "quota error FailedCreate, rollout waiting OrderedReady", message: quota, advice: advice},
+		{target: "daemonset/log", found: "quota error FailedCreate, rollout waiting RollingOut", message: quota, advice: advice},
+		{target: "rc/old", found: "quota error FailedCreate", message: quota, advice: advice},
+		{target: "job/once", found: "quota error FailedCreate", message: quota, advice: advice},
+		{target: "deployment/big", found: "admission error FailedCreate, rollout waiting RollingOut", message: "maximum memory usage per Container is 80Mi, but limit is 1Gi", advice: "keep to the LimitRange"},
+		{target: "deployment/stranger", found: "admission error FailedCreate, rollout waiting RollingOut", message: `serviceaccount "nobody" not found`, advice: "make the ServiceAccount"},
+	}
+}
+
+// whys: every fault that can be made is found, with its reason and with what to do; mended, all is well.
+func whys(t *testing.T, s *scenario) {
+	s.apply(t, "why.yaml", "SLEEPER", sleeper)
+	limited := newScenario(t, s.Cluster, "why-limits")
+	limited.apply(t, "why-limits.yaml", "SLEEPER", sleeper)
+	for _, f := range faults(s.ns) {
+		t.Run(strings.ReplaceAll(f.target, "/", "-"), func(t *testing.T) { t.Parallel(); s.explains(t, f) })
+	}
+	t.Run("refused", func(t *testing.T) {
+		t.Parallel()
+		for _, f := range refusals(limited.ns) {
+			limited.explains(t, f)
+		}
+		limited.k(t, "delete", "resourcequota/none")
+		limited.well(t, "deployment/web")
+	})
+	t.Run("paused", func(t *testing.T) { t.Parallel(); s.pausedRollout(t) })
+	t.Run("stalled", func(t *testing.T) { t.Parallel(); s.stalledRollout(t) })
+	t.Run("rights", func(t *testing.T) { t.Parallel(); s.lookWithFewRights(t) })
+	t.Run("unknown", func(t *testing.T) {
+		t.Parallel()
+		for _, args := range []string{"pod/absent", "gadget/x", "pod"} {
+			if r := s.why(t, args); r.Code != 1 || r.Stderr == "" || r.Stdout != "" {
+				t.Errorf("why %s: %v", args, r)
+			}
+		}
+	})
+}
+
+// explains waits until why finds the fault, asks the program itself, and mends the fault.
+func (s *scenario) explains(t *testing.T, f fault) {
+	t.Helper()
+	r := s.finds(t, f.target, f.found)
+	if len(r.Findings) == 0 {
+		return
+	}
+	first, advice := r.Findings[0], ""
+	for _, x := range r.Findings {
+		advice += x.Do + "\n"
+	}
+	if !strings.Contains(first.Message, f.message) || !strings.Contains(advice, f.advice) {
+		t.Errorf("%s: message %q, want %q in it; advice %q, want %q in it", f.target, first.Message, f.message, advice, f.advice)
+	}
+	if f.log != "" && (len(first.Log) == 0 || first.Log[len(first.Log)-1] != f.log) {
+		t.Errorf("%s: log %q, want %q", f.target, first.Log, f.log)
+	}
+	code := map[why.State]int{why.Fine: 0, why.Broken: 2, why.OnWay: 3}[r.State]
+	if got := s.why(t, f.target); got.Code != code || !strings.Contains(got.Stdout, "What to do:") == (f.advice != "") {
+		t.Errorf("want exit code %d and advice: %v", code, got)
+	}
+	if f.cure != nil {
+		s.k(t, f.cure...)
+		s.well(t, f.target)
+	}
+}
+
+// report asks why as the command does, by the same code.
+func (s *scenario) report(ctx context.Context, object string) (*why.Report, error) {
+	target, err := why.ParseTarget([]string{object}, s.ns)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := why.Gather(ctx, s.Client, target, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return why.Explain(facts), nil
+}
+
+// finds waits until the findings are as wanted: "link severity reason, …", or one of several such, with | between.
+func (s *scenario) finds(t *testing.T, object, want string) *why.Report {
+	t.Helper()
+	var r *why.Report
+	harness.Until(t, patience, "why "+object+" to find "+want, func() (err error) {
+		if r, err = s.report(t.Context(), object); err != nil {
+			return err
+		}
+		var got []string
+		for _, f := range r.Findings {
+			got = append(got, fmt.Sprintf("%s %s %s", f.Link, f.Severity, f.Reason))
+		}
+		for one := range strings.SplitSeq(want, "|") {
+			if text := strings.Join(got, ", "); text == one || len(strings.Fields(one)) == 1 && text == strings.Join(strings.Fields(want)[:2], " ")+" "+one {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", r.Findings)
+	})
+	return r
+}
+
+// well waits until why finds nothing wrong, and sees the program say so in a line.
+func (s *scenario) well(t *testing.T, object string) {
+	t.Helper()
+	harness.Until(t, patience, "why "+object+" to find it well", func() error {
+		r, err := s.report(t.Context(), object)
+		if err == nil && r.State != why.Fine {
+			err = fmt.Errorf("%+v", r.Findings)
+		}
+		return err
+	})
+	if r := s.why(t, object); r.Code != 0 || !strings.HasPrefix(r.Stdout, "✓ ") || strings.Contains(r.Stdout, "What to do") {
+		t.Errorf("not well: %v", r)
+	}
+}
+
+// why runs the program.
+func (s *scenario) why(t *testing.T, args ...string) harness.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := s.Canopus(t, s.Control, append([]string{"why", "-n", s.ns}, args...)...)
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := s.Control.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
+		t.Fatalf("why %v: %v", args, err)
+	}
+	return harness.Result{Command: "canopus why " + strings.Join(args, " "), Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+}
+
+// pausedRollout stops halfway, and goes on.
+func (s *scenario) pausedRollout(t *testing.T) {
+	s.explains(t, fault{target: "deployment/paused", found: "rollout waiting DeploymentPaused", message: "0 of 1 pods have the present template", advice: "rollout resume deployment/paused`", cure: []string{"rollout", "resume", "deployment/paused"}})
+}
+
+// stalledRollout gets an image that is not there, and goes back.
+func (s *scenario) stalledRollout(t *testing.T) {
+	s.well(t, "deployment/stalled")
+	s.k(t, "set", "image", "deployment/stalled", "main=canopus.local/nothing:1")
+	s.explains(t, fault{target: "deployment/stalled", found: "image error ImagePullBackOff, rollout error ProgressDeadlineExceeded|image error ErrImagePull, rollout error ProgressDeadlineExceeded",
+		message: "canopus.local/nothing:1", advice: "rollout undo deployment/stalled`", cure: []string{"rollout", "undo", "deployment/stalled"}})
+}
+
+// lookWithFewRights: who may only read pods is told of those, and of what was not to be seen.
+func (s *scenario) lookWithFewRights(t *testing.T) {
+	s.k(t, "create", "serviceaccount", "looker")
+	s.k(t, "create", "role", "looker", "--verb=get", "--resource=pods")
+	s.k(t, "create", "rolebinding", "looker", "--role=looker", "--serviceaccount="+s.ns+":looker")
+	token := strings.TrimSpace(s.k(t, "create", "token", "looker"))
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	s.k(t, "config", "view", "--raw", "--flatten", "--minify", "-o", "json")
+	s.kubeconfig(t, file, token)
+	s.finds(t, "pod/gone", "exit error Error")
+	r := s.why(t, "--kubeconfig", file, "pod/gone", "-o", "json")
+	var got why.Report
+	if err := json.Unmarshal([]byte(r.Stdout), &got); err != nil || r.Code != 2 {
+		t.Fatalf("%v: %v", err, r)
+	}
+	if len(got.Findings) != 1 || got.Findings[0].Log != nil || !strings.Contains(strings.Join(got.Unseen, "\n"), "events is forbidden") || !strings.Contains(strings.Join(got.Unseen, "\n"), "log of pod gone") {
+		t.Errorf("with few rights: %+v", got)
+	}
+	if r := s.why(t, "--kubeconfig", file, "deployment/well"); r.Code != 1 || !strings.Contains(r.Stderr, `cannot get resource "deployments"`) {
+		t.Errorf("without the right to read it: %v", r)
+	}
+}
+
+// kubeconfig writes a kubeconfig that speaks to the cluster with a token.
+func (s *scenario) kubeconfig(t *testing.T, file, token string) {
+	t.Helper()
+	var config map[string]any
+	if err := yaml.Unmarshal([]byte(s.k(t, "config", "view", "--raw", "--flatten", "--minify")), &config); err != nil {
+		t.Fatal(err)
+	}
+	users, ok := config["users"].([]any)
+	if !ok || len(users) != 1 {
+		t.Fatalf("users %v", config["users"])
+	}
+	users[0].(map[string]any)["user"] = map[string]any{"token": token}
+	data, err := yaml.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, file, data)
+}
