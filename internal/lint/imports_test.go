@@ -10,7 +10,7 @@ import (
 const module = "canopus/"
 
 // rooms meet through the API only: none imports another. cmd alone knows them all.
-var rooms = []string{"apiserver", "scheduler", "controllers", "node", "proxy", "dns", "network", "ingress", "containerd", "cli", "hollow", "why"}
+var rooms = []string{"apiserver", "scheduler", "controllers", "node", "proxy", "dns", "network", "ingress", "containerd", "cli", "hollow", "usage", "why"}
 
 // leaves import nothing of ours outside themselves.
 var leaves = []string{"store", "auth", "kinds", "run", "schedule", "localvolume", "verdict"}
