@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"canopus/internal/bundle"
@@ -35,10 +37,35 @@ func kubectlCommand() *cobra.Command {
 			env := os.Environ()
 			if os.Getenv("KUBECONFIG") == "" && readable(cfg.kubeconfig) {
 				env = append(env, "KUBECONFIG="+cfg.kubeconfig)
+			} else if err := someCluster(&cfg, args); err != nil {
+				return err
 			}
 			return syscall.Exec(program, append([]string{"kubectl"}, args...), env)
 		},
 	}
+}
+
+// local are kubectl's commands that ask no server.
+var local = []string{"completion", "config", "help", "kustomize", "options", "plugin", "--help", "-h"}
+
+// someCluster fails when nothing tells kubectl which cluster to ask: it would try localhost:8080 and speak of that.
+func someCluster(cfg *config, args []string) error {
+	if len(args) == 0 || slices.Contains(local, args[0]) || slices.Contains(args, "--client") || slices.Contains(args, "--help") ||
+		os.Getenv("KUBECONFIG") != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+		return nil
+	}
+	for _, a := range args {
+		if name, _, _ := strings.Cut(a, "="); name == "--kubeconfig" || name == "--server" || name == "-s" {
+			return nil
+		}
+	}
+	if home, err := os.UserHomeDir(); err == nil && readable(filepath.Join(home, ".kube", "config")) {
+		return nil
+	}
+	if _, err := os.Stat(cfg.kubeconfig); err == nil {
+		return fmt.Errorf("%s is the admin's and may be read by root only: use sudo, or name a kubeconfig of your own with --kubeconfig", cfg.kubeconfig)
+	}
+	return fmt.Errorf("no cluster is set up on this machine (there is no %s): start one with 'canopus up', or name another's kubeconfig with --kubeconfig", cfg.kubeconfig)
 }
 
 func readable(path string) bool {
