@@ -40,7 +40,7 @@ type deviceState struct {
 
 	compiled  *dracel.Cache      // nil until first used
 	inventory *devices.Inventory // nil: to be taken anew
-	held      *devices.Held      // nil: likewise
+	held      *devices.Held      // by claims and assumed
 }
 
 func newDeviceState() *deviceState {
@@ -48,6 +48,7 @@ func newDeviceState() *deviceState {
 		claims: map[types.NamespacedName]*resourcev1.ResourceClaim{}, slices: map[string]*resourcev1.ResourceSlice{},
 		classes: map[string]*resourcev1.DeviceClass{}, rules: map[string]*resourcev1.DeviceTaintRule{},
 		assumed: map[types.NamespacedName]*resourcev1.ResourceClaim{}, retracted: map[types.NamespacedName]bool{},
+		held: devices.NewHeld(),
 	}
 }
 
@@ -65,18 +66,23 @@ func (v *deviceState) stock() *devices.Inventory {
 	return v.inventory
 }
 
-// taken is what claims hold, those included that are about to.
-func (v *deviceState) taken() *devices.Held {
-	if v.held == nil {
-		claims := slices.Collect(maps.Values(v.assumed))
-		for key, c := range v.claims {
-			if v.assumed[key] == nil {
-				claims = append(claims, c)
-			}
-		}
-		v.held = devices.NewHeld(claims)
+// recount makes a change to what is known of a claim and keeps held true to it.
+func (v *deviceState) recount(key types.NamespacedName, change func()) {
+	if c := v.latest(key); c != nil {
+		v.held.Give(c)
 	}
-	return v.held
+	change()
+	if c := v.latest(key); c != nil {
+		v.held.Take(c)
+	}
+}
+
+// latest is a claim as it is or is about to be.
+func (v *deviceState) latest(key types.NamespacedName) *resourcev1.ResourceClaim {
+	if c := v.assumed[key]; c != nil {
+		return c
+	}
+	return v.claims[key]
 }
 
 // setClaim takes in a claim; it reports false for a state older than the one known: a write of ours was faster than the watch.
@@ -85,12 +91,35 @@ func (v *deviceState) setClaim(c *resourcev1.ResourceClaim) bool {
 	if old := v.claims[key]; old != nil && old.UID == c.UID && older(c.ResourceVersion, old.ResourceVersion) {
 		return false
 	}
-	v.claims[key] = c
-	if a := v.assumed[key]; a != nil && (c.Status.Allocation != nil || a.UID != c.UID) {
-		delete(v.assumed, key)
-	}
-	v.held = nil
+	v.recount(key, func() {
+		v.claims[key] = c
+		if a := v.assumed[key]; a != nil && (c.Status.Allocation != nil || a.UID != c.UID) {
+			delete(v.assumed, key)
+		}
+	})
 	return true
+}
+
+func (v *deviceState) removeClaim(key types.NamespacedName) {
+	v.recount(key, func() {
+		delete(v.claims, key)
+		delete(v.assumed, key)
+	})
+}
+
+// assume counts on allocations that are about to be written, release does no more.
+func (v *deviceState) assume(claims []*resourcev1.ResourceClaim) {
+	for _, c := range claims {
+		v.recount(claimKey(c), func() { v.assumed[claimKey(c)] = c })
+	}
+}
+
+func (v *deviceState) release(claims []*resourcev1.ResourceClaim) {
+	for _, c := range claims {
+		if key := claimKey(c); v.assumed[key] == c {
+			v.recount(key, func() { delete(v.assumed, key) })
+		}
+	}
 }
 
 // claimOf is the claim behind one of p's references; nil with no reason when the pod does without it.
@@ -120,6 +149,7 @@ func (v *deviceState) claimOf(p *podInfo, ref *corev1.PodResourceClaim) (*resour
 // deviceWants are a pod's claims by what there is to do about them.
 type deviceWants struct {
 	given   []*resourcev1.ResourceClaim
+	within  []*nodeaffinity.NodeSelector // where what is given can be used
 	pending []*resourcev1.ResourceClaim
 }
 
@@ -141,7 +171,9 @@ func (v *deviceState) claimsOf(p *podInfo) (deviceWants, reason) {
 			if !resourceclaim.IsReservedForPod(p.pod, claim, false) && len(claim.Status.ReservedFor) >= resourcev1.ResourceClaimReservedForMaxSize {
 				return out, final("resourceclaim in use")
 			}
-			out.given = append(out.given, claim)
+			if err := out.use(claim); err != nil {
+				return out, final(err.Error())
+			}
 			continue
 		}
 		if request, class := v.stock().MissingClass(claim); class != "" {
@@ -150,6 +182,16 @@ func (v *deviceState) claimsOf(p *podInfo) (deviceWants, reason) {
 		out.pending = append(out.pending, claim)
 	}
 	return out, reason{}
+}
+
+func (w *deviceWants) use(claim *resourcev1.ResourceClaim) error {
+	w.given = append(w.given, claim)
+	if claim.Status.Allocation.NodeSelector == nil {
+		return nil
+	}
+	where, err := nodeaffinity.NewNodeSelector(claim.Status.Allocation.NodeSelector)
+	w.within = append(w.within, where)
+	return err
 }
 
 // refuseDeviceClaims turns down pods whose claims cannot be had on any node.
@@ -175,21 +217,15 @@ func filterDevices(c *cluster, p *podInfo) check {
 
 // plan allocates w's pending claims on n, or says why that cannot be.
 func (v *deviceState) plan(w deviceWants, n *node) ([]*resourcev1.AllocationResult, reason) {
-	for _, claim := range w.given {
-		if selector := claim.Status.Allocation.NodeSelector; selector != nil {
-			parsed, err := nodeaffinity.NewNodeSelector(selector)
-			if err != nil {
-				return nil, final(err.Error())
-			}
-			if !parsed.Match(n.object) {
-				return nil, final(devicesElsewhere)
-			}
+	for _, where := range w.within {
+		if !where.Match(n.object) {
+			return nil, final(devicesElsewhere)
 		}
 	}
 	if len(w.pending) == 0 {
 		return nil, reason{}
 	}
-	out, err := v.stock().Allocate(n.object, w.pending, v.taken(), allocationBudget)
+	out, err := v.stock().Allocate(n.object, w.pending, v.held, allocationBudget)
 	switch {
 	case err != nil:
 		return nil, final(err.Error())

@@ -43,18 +43,12 @@ func (b *deviceBinder) reserve(c *cluster, p *podInfo, n *node) (reservation, re
 		devices.Share(results[i])
 		assumed[i] = claim.DeepCopy()
 		assumed[i].Status.Allocation = results[i]
-		v.assumed[claimKey(claim)] = assumed[i]
 	}
-	v.held = nil
+	v.assume(assumed)
 	all := append(slices.Clone(w.given), assumed...)
 	return reservation{
 		undo: func(c *cluster) {
-			for _, claim := range assumed {
-				if key := claimKey(claim); c.devices.assumed[key] == claim {
-					delete(c.devices.assumed, key)
-				}
-			}
-			c.devices.held = nil
+			c.devices.release(assumed)
 			b.retract(c, p.pod, all, false)
 		},
 		prebind: func(ctx context.Context) error {
@@ -149,21 +143,29 @@ func (b *deviceBinder) writeRetracted(ctx context.Context, pod *corev1.Pod, clai
 	return written
 }
 
-// freeClaims gives back what was allocated for a pod on nodes that it cannot have now, so that other devices may do.
-func (s *Scheduler) freeClaims(p *podInfo, d *decision) {
+// idleClaim is a claim of p's with devices on nodes that p cannot have now, and that nobody else uses: others may do. nil: none.
+func idleClaim(c *cluster, p *podInfo, d *decision) *resourcev1.ResourceClaim {
 	if len(p.pod.Spec.ResourceClaims) == 0 || !slices.ContainsFunc(d.tally.rows, func(t tallied) bool { return t.why.text == devicesElsewhere }) {
-		return
+		return nil
 	}
-	w, why := s.cluster.devices.claimsOf(p)
+	w, why := c.devices.claimsOf(p)
 	if why.refuses() {
-		return
+		return nil
 	}
 	for _, claim := range w.given {
-		alone := len(claim.Status.ReservedFor) == 0 || len(claim.Status.ReservedFor) == 1 && resourceclaim.IsReservedForPod(p.pod, claim, false)
+		users := claim.Status.ReservedFor
+		alone := len(users) == 0 || len(users) == 1 && resourceclaim.IsReservedForPod(p.pod, claim, false)
 		if alone && claim.Status.Allocation.NodeSelector != nil {
-			s.deviceBinder().retract(s.cluster, p.pod, []*resourcev1.ResourceClaim{claim}, true)
-			return // one at a time: it may be enough
+			return claim
 		}
+	}
+	return nil
+}
+
+// freeClaim takes the devices back from a claim that keeps p from having a node: one at a time, it may be enough.
+func (s *Scheduler) freeClaim(p *podInfo, d *decision) {
+	if claim := idleClaim(s.cluster, p, d); claim != nil {
+		s.deviceBinder().retract(s.cluster, p.pod, []*resourcev1.ResourceClaim{claim}, true)
 	}
 }
 

@@ -35,10 +35,7 @@ func (s *Scheduler) observeDeviceClaim(c *resourcev1.ResourceClaim) {
 
 func (s *Scheduler) forgetDeviceClaim(c *resourcev1.ResourceClaim) {
 	key := claimKey(c)
-	v := s.cluster.devices
-	delete(v.claims, key)
-	delete(v.assumed, key)
-	v.held = nil
+	s.cluster.devices.removeClaim(key)
 	s.changed(&event{what: deviceClaimChanged | devicesFreed, claim: key})
 }
 

@@ -53,9 +53,9 @@ func defaultRules() []rule {
 		{name: "NodeVolumeLimits", filter: filterVolumeLimits, turns: nodeAdded | podGone | limitChanged, hint: hintVolumeLimits},
 		{name: "VolumeBinding", refuse: refuseUnboundClaims, filter: filterVolumeBinding, turns: nodeAdded | nodeLabels | claimChanged | volumeChanged | classChanged | roomChanged, hint: hintClaims},
 		{name: "VolumeZone", filter: filterVolumeZone, turns: nodeAdded | nodeLabels | claimChanged | volumeChanged, hint: hintClaims},
-		{name: dynamicResources, refuse: refuseDeviceClaims, filter: filterDevices, turns: nodeAdded | nodeLabels | deviceClaimChanged | devicesFreed | deviceSliceChanged | deviceClassChanged, hint: hintDevices},
 		{name: "PodTopologySpread", filter: filterSpread, turns: nodeAdded | nodeLabels | nodeTaints | nodeGone | podGone | podPlaced, hint: hintSpread, score: scoreSpread, normal: normalSpread, weight: 2},
 		{name: "InterPodAffinity", filter: filterPodAffinity, turns: nodeAdded | nodeLabels | nodeGone | podGone | podPlaced | namespaceLabels, hint: hintPodAffinity, score: scorePodAffinity, normal: stretch, weight: 2},
+		{name: dynamicResources, refuse: refuseDeviceClaims, filter: filterDevices, turns: nodeAdded | nodeLabels | deviceClaimChanged | devicesFreed | deviceSliceChanged | deviceClassChanged, hint: hintDevices},
 		{name: "NodeResourcesBalancedAllocation", local: true, score: scoreBalanced, weight: 1},
 		{name: "ImageLocality", score: scoreImages, weight: 1},
 	}

@@ -33,6 +33,9 @@ func preempt(c *cluster, p *podInfo, o options, d *decision) plan {
 	if policy := p.pod.Spec.PreemptionPolicy; policy != nil && *policy == corev1.PreemptNever {
 		return plan{why: neverPreempts, keep: true}
 	}
+	if idleClaim(c, p, d) != nil {
+		return plan{} // giving its devices back may do, and harms nobody
+	}
 	if awaitsVictims(c, p, d) {
 		return plan{why: victimsTerminating, keep: true}
 	}

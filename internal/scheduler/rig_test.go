@@ -184,6 +184,13 @@ func (r *rig) bound(name, node string) {
 // refused waits until the pod's condition and an event have message.
 func (r *rig) refused(name, message string) {
 	r.t.Helper()
+	r.waits(name, message)
+	r.event(name, corev1.EventTypeWarning, "FailedScheduling", message)
+}
+
+// waits is refused without an event: of a series, only the first says why.
+func (r *rig) waits(name, message string) {
+	r.t.Helper()
 	r.eventually(name+" has the condition", func(ctx context.Context) (string, error) {
 		p, err := r.CoreV1().Pods("ns").Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
@@ -196,7 +203,6 @@ func (r *rig) refused(name, message string) {
 		}
 		return fmt.Sprintf("%+v", p.Status.Conditions), nil
 	})
-	r.event(name, corev1.EventTypeWarning, "FailedScheduling", message)
 }
 
 func (r *rig) event(pod, kind, reason, message string) {

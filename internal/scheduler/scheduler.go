@@ -264,7 +264,7 @@ func (s *Scheduler) refuse(w *queued, d *decision) {
 		s.metrics.preempted(len(d.plan.victims))
 	}
 	s.queue.refuse(w, s.optionsOf(w.info.pod).rules, d.blockers, s.Clock.Now())
-	s.freeClaims(w.info, d)
+	s.freeClaim(w.info, d)
 	switch {
 	case d.plan.node != nil:
 		s.preempt(w.info, d.plan)

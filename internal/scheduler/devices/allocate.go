@@ -35,7 +35,7 @@ type search struct {
 // Allocate finds devices on node for claims, beside what is held. It returns nil without an error when there are none. budget
 // bounds how many devices are tried.
 func (v *Inventory) Allocate(node *corev1.Node, claims []*resourcev1.ResourceClaim, held *Held, budget int) ([]*resourcev1.AllocationResult, error) {
-	s := &search{Inventory: v, held: held.clone(), claims: claims, picked: make([][]pick, len(claims)), budget: budget}
+	s := &search{Inventory: v, held: held.above(), claims: claims, picked: make([][]pick, len(claims)), budget: budget}
 	for _, q := range v.pools(node.Name) {
 		s.partial = s.partial || q.partial
 		for _, d := range q.devices {

@@ -1,7 +1,6 @@
 package devices
 
 import (
-	"maps"
 	"slices"
 
 	resourcev1 "k8s.io/api/resource/v1"
@@ -9,40 +8,47 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// Held is what claims hold of the devices.
+// Held is what claims hold of the devices. It is kept up as claims come and go.
 type Held struct {
-	whole  map[ID]int                                            // devices given to one claim alone, or shared by so many
+	below  *Held                                                 // what else is held, not to be changed here; nil: nothing
+	whole  map[ID]int                                            // how many claims have a device; more than one only of shared devices
 	amount map[ID]map[resourcev1.QualifiedName]resource.Quantity // what of shared devices is consumed
 }
 
-// NewHeld counts allocations. Administrative access takes nothing from others.
-func NewHeld(claims []*resourcev1.ResourceClaim) *Held {
-	h := &Held{whole: map[ID]int{}, amount: map[ID]map[resourcev1.QualifiedName]resource.Quantity{}}
-	for _, c := range claims {
-		if c.Status.Allocation == nil {
-			continue
-		}
-		for i := range c.Status.Allocation.Devices.Results {
-			if r := &c.Status.Allocation.Devices.Results[i]; !ptr.Deref(r.AdminAccess, false) {
-				h.add(ID{r.Driver, r.Pool, r.Device}, r.ConsumedCapacity, 1)
-			}
-		}
-	}
-	return h
+// NewHeld makes one with nothing in it.
+func NewHeld() *Held {
+	return &Held{whole: map[ID]int{}, amount: map[ID]map[resourcev1.QualifiedName]resource.Quantity{}}
 }
 
-// clone is a copy that a search may change.
-func (h *Held) clone() *Held {
-	out := &Held{whole: maps.Clone(h.whole), amount: make(map[ID]map[resourcev1.QualifiedName]resource.Quantity, len(h.amount))}
-	for id, amounts := range h.amount {
-		out.amount[id] = maps.Clone(amounts)
-	}
+// above makes one that begins with what h has, and leaves h alone.
+func (h *Held) above() *Held {
+	out := NewHeld()
+	out.below = h
 	return out
+}
+
+// Take counts what is allocated to claim, Give uncounts it. Administrative access takes nothing from others.
+func (h *Held) Take(claim *resourcev1.ResourceClaim) { h.claim(claim, 1) }
+
+// Give is the reverse of Take.
+func (h *Held) Give(claim *resourcev1.ResourceClaim) { h.claim(claim, -1) }
+
+func (h *Held) claim(c *resourcev1.ResourceClaim, sign int) {
+	if c.Status.Allocation == nil {
+		return
+	}
+	for i := range c.Status.Allocation.Devices.Results {
+		if r := &c.Status.Allocation.Devices.Results[i]; !ptr.Deref(r.AdminAccess, false) {
+			h.add(ID{r.Driver, r.Pool, r.Device}, r.ConsumedCapacity, sign)
+		}
+	}
 }
 
 func (h *Held) add(id ID, consumed map[resourcev1.QualifiedName]resource.Quantity, sign int) {
 	if h.whole[id] += sign; h.whole[id] == 0 {
 		delete(h.whole, id)
+		delete(h.amount, id)
+		return
 	}
 	for name, q := range consumed {
 		if h.amount[id] == nil {
@@ -58,19 +64,38 @@ func (h *Held) add(id ID, consumed map[resourcev1.QualifiedName]resource.Quantit
 	}
 }
 
-// free reports whether d, or as much of it as consumed, is left.
-func (h *Held) free(d *device, consumed map[resourcev1.QualifiedName]resource.Quantity) bool {
-	if !ptr.Deref(d.AllowMultipleAllocations, false) {
-		return h.whole[d.ID] == 0 && h.counted(d)
+// users is how many claims have a device.
+func (h *Held) users(id ID) int {
+	if h == nil {
+		return 0
 	}
-	for name, q := range consumed {
-		sum := h.amount[d.ID][name].DeepCopy()
+	return h.whole[id] + h.below.users(id)
+}
+
+// consumed is how much of a device's capacity is taken.
+func (h *Held) consumed(id ID, name resourcev1.QualifiedName) resource.Quantity {
+	if h == nil {
+		return resource.Quantity{}
+	}
+	sum := h.below.consumed(id, name)
+	sum.Add(h.amount[id][name])
+	return sum
+}
+
+// free reports whether d, or as much of it as wanted, is left.
+func (h *Held) free(d *device, wanted map[resourcev1.QualifiedName]resource.Quantity) bool {
+	users := h.users(d.ID)
+	if !ptr.Deref(d.AllowMultipleAllocations, false) {
+		return users == 0 && h.counted(d)
+	}
+	for name, q := range wanted {
+		sum := h.consumed(d.ID, name)
 		sum.Add(q)
 		if sum.Cmp(d.Capacity[name].Value) > 0 {
 			return false
 		}
 	}
-	return h.whole[d.ID] > 0 || h.counted(d) // its counters are taken once, however many share it
+	return users > 0 || h.counted(d) // its counters are taken once, however many share it
 }
 
 // counted reports whether the pool's counters allow for d beside the devices in use.
@@ -88,7 +113,7 @@ func (h *Held) counted(d *device) bool {
 			}
 			sum := want.Value.DeepCopy()
 			for _, other := range d.pool.devices {
-				if other != d && h.whole[other.ID] > 0 {
+				if other != d && h.users(other.ID) > 0 {
 					sum.Add(other.uses(use.CounterSet, name))
 				}
 			}
