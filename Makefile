@@ -19,7 +19,7 @@ export GOFLAGS ?= -buildvcs=false
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps bundle build install up down reset status test unit e2e scale vet staticcheck lint bench fuzz generate parity conformance clean
+.PHONY: help deps test-deps bundle build install up down reset status test unit e2e scale vet staticcheck lint bench scale-bench scale-plots fuzz generate parity conformance clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,14 @@ lint: ## the house rules
 
 bench: build ## print the figures of the README
 	$(GO) run ./test/bench
+
+SCALE_BENCH ?= -scale-nodes 5000 -scale-pods 150000
+scale-bench: build ## measure 5,000 nodes and 150,000 pods for 20 minutes, then make docs/scale.md (8 GiB)
+	@code=0; $(GO) run ./test/bench -only scale -scale-series docs/scale.json $(SCALE_BENCH) || code=$$?; \
+	$(MAKE) --no-print-directory scale-plots && exit $$code
+
+scale-plots: ## make docs/scale.md and its plots from docs/scale.json
+	$(GO) run -C tools ./scaleplot -in ../docs/scale.json -dir ../docs
 
 fuzz: ## every fuzz target for a minute
 	@for p in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal | xargs -n1 dirname | sort -u); do \
