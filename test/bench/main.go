@@ -4,13 +4,14 @@
 //
 //	go run ./test/bench                         everything; figures of a node need root
 //	go run ./test/bench -only api,watch         some groups
+//	go run ./test/bench -only scale             5,000 nodes and 150,000 pods, over time: 20 minutes, 8 GiB
 //	go run ./test/bench -o json -out figures.json
 //	go run ./test/bench -o markdown -out docs/bench.md
 //
 // Two figures are gates: if either misses its target, the exit code is 1. They are the ones that noise cannot spoil.
 //
 // Reading order: this file, figures.go (what a figure is, and every target), server.go (a run and its servers),
-// limits.go; then a file per group of figures. How Canopus is started and requests are sent is package plane.
+// limits.go; then a file per group of figures. Scale has four: scale.go (what is done), probe.go, recorder.go, series.go. How Canopus is started and requests are sent is package plane.
 package main
 
 import (
@@ -40,6 +41,7 @@ type options struct {
 	out       string
 	dir       string
 	keepFiles bool
+	scale     scaleOptions
 }
 
 func (o *options) register(f *flag.FlagSet) {
@@ -51,10 +53,11 @@ func (o *options) register(f *flag.FlagSet) {
 	f.IntVar(&o.pods, "pods", 5000, "pods to schedule")
 	f.IntVar(&o.many, "many", 100_000, "objects of 1 KB in the memory figure")
 	f.IntVar(&o.idle, "idle", 30, "seconds of rest over which idle CPU is taken")
-	f.StringVar(&o.only, "only", "", "groups to measure, by comma: "+strings.Join(groupNames(), ", ")+" (default: all)")
+	f.StringVar(&o.only, "only", "", "groups to measure, by comma: "+strings.Join(groupNames(), ", ")+" (default: all but scale)")
 	f.StringVar(&o.format, "o", "table", "table, json or markdown")
 	f.StringVar(&o.out, "out", "", "file to write to instead of the terminal")
 	f.StringVar(&o.dir, "dir", "", "directory for data; on the disk to measure (default: the one for temporary files)")
+	o.scale.register(f)
 	f.BoolVar(&o.keepFiles, "keep", false, "leave data and logs")
 }
 
@@ -62,6 +65,7 @@ func (o *options) register(f *flag.FlagSet) {
 type group struct {
 	name string
 	root bool // needs root
+	long bool // takes minutes: only when it is asked for
 	run  func(ctx context.Context, b *bench) error
 }
 
@@ -77,6 +81,7 @@ func groups() []group {
 		{name: "deploy", run: measureDeployment},
 		{name: "many", run: measureMany},
 		{name: "node", root: true, run: measureNode},
+		{name: "scale", long: true, run: measureScale},
 	}
 }
 
@@ -147,6 +152,9 @@ func choose(only string) ([]group, error) {
 	var chosen []group
 	if only == "" {
 		for _, g := range groups() {
+			if g.long {
+				continue
+			}
 			if g.root && os.Geteuid() != 0 {
 				fmt.Fprintf(os.Stderr, "skipped without root: %s (it runs containers in network namespaces)\n", g.name)
 				continue
