@@ -3,10 +3,12 @@
 package admission
 
 import (
+	"cmp"
 	"context"
 
 	"canopus/internal/auth"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -36,6 +38,18 @@ type Request struct {
 	DryRun      bool
 	User        *auth.User
 	Warn        func(text string) // adds a Warning header; never nil
+}
+
+// Called is the object's name for messages: before the server completes a name, the beginning of it.
+func (r *Request) Called() string {
+	if r.Name != "" || r.Object == nil {
+		return r.Name
+	}
+	o, err := meta.Accessor(r.Object)
+	if err != nil {
+		return ""
+	}
+	return cmp.Or(o.GetName(), o.GetGenerateName())
 }
 
 // Mutator changes objects. Its error, an *apierrors.StatusError as a rule, refuses the write.

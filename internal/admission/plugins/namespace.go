@@ -77,7 +77,7 @@ func (n *NamespaceLifecycle) Admit(ctx context.Context, r *admission.Request) er
 	if ns.Status.Phase != corev1.NamespaceTerminating && ns.DeletionTimestamp == nil {
 		return nil
 	}
-	refusal := apierrors.NewForbidden(r.Resource.GroupResource(), r.Name,
+	refusal := apierrors.NewForbidden(r.Resource.GroupResource(), r.Called(),
 		fmt.Errorf("unable to create new content in namespace %s because it is being terminated", r.Namespace))
 	refusal.ErrStatus.Details.Causes = append(refusal.ErrStatus.Details.Causes, metav1.StatusCause{
 		Type: corev1.NamespaceTerminatingCause, Message: fmt.Sprintf("namespace %s is being terminated", r.Namespace), Field: "metadata.namespace",

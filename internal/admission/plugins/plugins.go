@@ -51,7 +51,7 @@ func Default(c Config) ([]admission.Plugin, error) {
 
 // forbidden refuses r with upstream's shape of text: <resource> "<name>" is forbidden: <reason>.
 func forbidden(r *admission.Request, reason string) error {
-	return apierrors.NewForbidden(r.Resource.GroupResource(), r.Name, errors.New(reason))
+	return apierrors.NewForbidden(r.Resource.GroupResource(), r.Called(), errors.New(reason))
 }
 
 // isPod says whether r writes whole pods.

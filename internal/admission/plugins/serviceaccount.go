@@ -126,6 +126,9 @@ func (s *ServiceAccount) account(ctx context.Context, r *admission.Request, pod 
 	a, err := s.accounts.ServiceAccounts(r.Namespace).Get(name)
 	if apierrors.IsNotFound(err) {
 		a, err = s.client.CoreV1().ServiceAccounts(r.Namespace).Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			err = apierrors.NewNotFound(corev1.Resource("serviceaccount"), name) // clients know this text
+		}
 	}
 	if err != nil {
 		return nil, forbidden(r, fmt.Sprintf("error looking up service account %s/%s: %v", r.Namespace, name, err))

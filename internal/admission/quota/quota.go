@@ -138,7 +138,7 @@ func (c *Charger) charges(r *admission.Request, entries []*store.Entry, quotas *
 		}
 		used, err := w.charge(q)
 		if err != nil {
-			return nil, apierrors.NewForbidden(r.Resource.GroupResource(), r.Name, err)
+			return nil, apierrors.NewForbidden(r.Resource.GroupResource(), r.Called(), err)
 		}
 		if used == nil {
 			continue

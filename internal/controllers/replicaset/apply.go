@@ -2,6 +2,7 @@ package replicaset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,7 +34,7 @@ func (c *Controller) apply(ctx context.Context, rs *appsv1.ReplicaSet, a actions
 	if a.create > 0 {
 		_, err := reconcile.SlowStart(ctx, a.create, func(ctx context.Context) error { return c.create(ctx, rs) })
 		if err != nil {
-			return &failure{failedCreate, err.Error()}, err
+			return &failure{failedCreate, said(err)}, err
 		}
 	}
 	failed := reconcile.Parallel(ctx, len(a.remove), func(ctx context.Context, i int) error {
@@ -43,6 +44,14 @@ func (c *Controller) apply(ctx context.Context, rs *appsv1.ReplicaSet, a actions
 		return &failure{failedDelete, failed[0].Error()}, failed[0]
 	}
 	return nil, nil
+}
+
+// said is what the API server said, without our own words before it.
+func said(err error) string {
+	if status := (*apierrors.StatusError)(nil); errors.As(err, &status) {
+		return status.Error()
+	}
+	return err.Error()
 }
 
 // newPod is rs's template as a pod that rs controls; the server completes its name.
