@@ -98,7 +98,7 @@ func defaultStatefulSet(set *appsv1.StatefulSet) {
 
 func validateStatefulSet(set *appsv1.StatefulSet) field.ErrorList {
 	s, path := &set.Spec, field.NewPath("spec")
-	errs := check.RequiredOneOf(s.PodManagementPolicy, path.Child("podManagementPolicy"), appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement)
+	errs := validatePodManagement(s.PodManagementPolicy, path.Child("podManagementPolicy"))
 	// A set's name is the stem of its pods' host names.
 	errs = append(errs, check.Messages(field.NewPath("metadata", "name"), set.Name, validation.IsDNS1123Label(set.Name))...)
 	errs = append(errs, validateStatefulStrategy(&s.UpdateStrategy, path.Child("updateStrategy"))...)
@@ -115,6 +115,16 @@ func validateStatefulSet(set *appsv1.StatefulSet) field.ErrorList {
 	}
 	errs = append(errs, validateSelector(s.Selector, "statefulset")...)
 	return append(errs, validateTemplate(t, s.Selector, "StatefulSet")...)
+}
+
+func validatePodManagement(p appsv1.PodManagementPolicyType, path *field.Path) field.ErrorList {
+	switch p {
+	case appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement:
+		return nil
+	case "":
+		return field.ErrorList{field.Required(path, "")}
+	}
+	return field.ErrorList{field.Invalid(path, p, fmt.Sprintf("must be '%s' or '%s'", appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement))}
 }
 
 // withVolume returns volumes with the claim's volume in the place of one of the same name, or at the end.

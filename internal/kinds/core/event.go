@@ -33,16 +33,17 @@ func Event() *kinds.Kind {
 			New:     func() runtime.Object { return &eventsv1.Event{} },
 			NewList: func() runtime.Object { return &eventsv1.EventList{} },
 			ToHub:   eventToCore, FromHub: eventFromCore,
+			Validate: func(hub kinds.Object) field.ErrorList { return validateNewEvent(hub.(*corev1.Event)) },
+			ValidateUpdate: func(hub, old kinds.Object) field.ErrorList {
+				return validateEventSeries(hub.(*corev1.Event), old.(*corev1.Event))
+			},
 		}},
 		CreateOnUpdate: true,
 		TTL:            func(*corev1.Event) time.Duration { return eventLife },
-		Default: func(e *corev1.Event) {
-			setDefault(&e.Type, corev1.EventTypeNormal)
-		},
-		Validate: validateEvent,
-		Columns:  eventColumns(),
-		Cells:    eventCells,
-		Fields:   eventFields(),
+		Validate:       validateEvent,
+		Columns:        eventColumns(),
+		Cells:          eventCells,
+		Fields:         eventFields(),
 	})
 }
 
@@ -107,6 +108,62 @@ func validateEvent(e *corev1.Event) field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("message"), "", "can have at most 1024 characters"))
 	}
 	return errs
+}
+
+// validateNewEvent checks what events.k8s.io/v1 wants of a new event: the fields of the newer style, none of the older.
+func validateNewEvent(e *corev1.Event) field.ErrorList {
+	var errs field.ErrorList
+	if e.EventTime.IsZero() {
+		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
+	}
+	if e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning {
+		errs = append(errs, field.Invalid(field.NewPath("type"), "", fmt.Sprintf("has invalid value: %v", e.Type)))
+	}
+	for _, older := range []struct {
+		name  string
+		set   bool
+		value any
+	}{
+		{"firstTimestamp", !e.FirstTimestamp.IsZero(), e.FirstTimestamp},
+		{"lastTimestamp", !e.LastTimestamp.IsZero(), e.LastTimestamp},
+		{"count", e.Count != 0, e.Count},
+		{"source", e.Source != corev1.EventSource{}, e.Source},
+	} {
+		if older.set {
+			errs = append(errs, field.Invalid(field.NewPath(older.name), older.value, "needs to be unset"))
+		}
+	}
+	return errs
+}
+
+// validateEventSeries: of an event in events.k8s.io/v1, the series alone may grow.
+func validateEventSeries(e, old *corev1.Event) field.ErrorList {
+	var errs field.ErrorList
+	for _, f := range []struct {
+		name     string
+		now, was any
+	}{
+		{"involvedObject", e.InvolvedObject, old.InvolvedObject},
+		{"reason", e.Reason, old.Reason},
+		{"message", e.Message, old.Message},
+		{"source", e.Source, old.Source},
+		{"firstTimestamp", e.FirstTimestamp, old.FirstTimestamp},
+		{"lastTimestamp", e.LastTimestamp, old.LastTimestamp},
+		{"count", e.Count, old.Count},
+		{"type", e.Type, old.Type},
+		{"eventTime", microseconds(e.EventTime), microseconds(old.EventTime)}, // as much as JSON keeps of it
+		{"action", e.Action, old.Action},
+		{"related", e.Related, old.Related},
+		{"reportingController", e.ReportingController, old.ReportingController},
+		{"reportingInstance", e.ReportingInstance, old.ReportingInstance},
+	} {
+		errs = append(errs, immutable(f.now, f.was, field.NewPath(f.name))...)
+	}
+	return errs
+}
+
+func microseconds(t metav1.MicroTime) metav1.MicroTime {
+	return metav1.NewMicroTime(t.Truncate(time.Microsecond))
 }
 
 func validateText(value string, limit int, path *field.Path) field.ErrorList {

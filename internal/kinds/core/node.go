@@ -37,6 +37,7 @@ func Node() *kinds.Kind {
 		PrepareUpdate:  func(obj, old *corev1.Node) { obj.Status = old.Status },
 		Validate:       validateNode,
 		ValidateUpdate: validateNodeUpdate,
+		Warnings:       nodeWarnings,
 		Columns:        nodeColumns(),
 		Cells:          nodeCells,
 		Fields: map[string]func(*corev1.Node) string{

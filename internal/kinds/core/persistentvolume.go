@@ -48,6 +48,7 @@ func PersistentVolume() *kinds.Kind {
 			return podspec.ValidateVolumeSpec(&pv.Spec, field.NewPath("spec"))
 		},
 		ValidateUpdate: validateVolumeUpdate,
+		Warnings:       volumeWarnings,
 		Columns:        volumeColumns(),
 		Cells:          volumeCells,
 		Subresources:   []kinds.Subresource{status},

@@ -40,6 +40,7 @@ func PersistentVolumeClaim() *kinds.Kind {
 			return podspec.ValidateClaimSpec(&c.Spec, field.NewPath("spec"))
 		},
 		ValidateUpdate: validateClaimUpdate,
+		Warnings:       claimWarnings,
 		Columns:        claimColumns(),
 		Cells:          claimCells,
 		Subresources:   []kinds.Subresource{kinds.Status(prepareClaimStatus, validateClaimStatus)},

@@ -30,6 +30,7 @@ func Secret() *kinds.Kind {
 		},
 		Validate:       validateSecret,
 		ValidateUpdate: validateSecretUpdate,
+		Warnings:       secretWarnings,
 		Columns: []metav1.TableColumnDefinition{
 			show.Name(), show.Column("Type", "string", doc["type"]), show.Column("Data", "string", doc["data"]), show.AgeColumn(),
 		},

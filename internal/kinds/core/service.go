@@ -36,6 +36,7 @@ func Service() *kinds.Kind {
 		PrepareUpdate:  prepareServiceUpdate,
 		Validate:       validateService,
 		ValidateUpdate: validateServiceUpdate,
+		Warnings:       serviceWarnings,
 		Columns:        serviceColumns(),
 		Cells:          serviceCells,
 		Fields: map[string]func(*corev1.Service) string{

@@ -22,8 +22,9 @@ func ServiceAccount() *kinds.Kind {
 		ReturnDeleted: true,
 		NewList:       func() runtime.Object { return &corev1.ServiceAccountList{} },
 
-		// Tokens in Secrets are attached by hand only, and only after the account exists.
 		PrepareCreate: func(s *corev1.ServiceAccount) { s.Secrets = cleanSecrets(s.Secrets) },
+		PrepareUpdate: func(s, _ *corev1.ServiceAccount) { s.Secrets = cleanSecrets(s.Secrets) },
+		Warnings:      serviceAccountWarnings,
 		Columns: []metav1.TableColumnDefinition{
 			show.Name(), show.Column("Secrets", "string", corev1.ServiceAccount{}.SwaggerDoc()["secrets"]), show.AgeColumn(),
 		},
@@ -43,4 +44,14 @@ func cleanSecrets(refs []corev1.ObjectReference) []corev1.ObjectReference {
 		refs[i] = corev1.ObjectReference{Name: refs[i].Name}
 	}
 	return refs
+}
+
+// mountableSecrets is the annotation that lets pods mount only the Secrets that their account names.
+const mountableSecrets = "kubernetes.io/enforce-mountable-secrets"
+
+func serviceAccountWarnings(s, old *corev1.ServiceAccount) []string {
+	if old != nil && old.Annotations[mountableSecrets] == s.Annotations[mountableSecrets] {
+		return nil
+	}
+	return annotationWarnings(s.Annotations, mountableSecrets, "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets")
 }

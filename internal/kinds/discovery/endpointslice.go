@@ -3,7 +3,9 @@ package discovery
 
 import (
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +30,7 @@ const (
 	maxAddresses = 100
 	maxPorts     = 20000
 	maxHints     = 8
+	maxTopology  = 16
 )
 
 // EndpointSlice is discovery.k8s.io/v1 endpointslices.
@@ -50,6 +53,7 @@ func EndpointSlice() *kinds.Kind {
 		ValidateUpdate: func(obj, old *discoveryv1.EndpointSlice) field.ErrorList {
 			return append(validateSlice(obj), apivalidation.ValidateImmutableField(obj.AddressType, old.AddressType, field.NewPath("addressType"))...)
 		},
+		Warnings: sliceWarnings,
 		Columns: []metav1.TableColumnDefinition{
 			show.Name(), show.Column("AddressType", "string", doc["addressType"]), show.Column("Ports", "string", doc["ports"]),
 			show.Column("Endpoints", "string", doc["endpoints"]), show.AgeColumn(),
@@ -104,7 +108,11 @@ func validateEndpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, path *
 	if e.Hostname != nil {
 		errs = append(errs, check.Label(*e.Hostname, path.Child("hostname"))...)
 	}
-	for key, value := range e.DeprecatedTopology {
+	if len(e.DeprecatedTopology) > maxTopology {
+		errs = append(errs, field.TooMany(path.Child("deprecatedTopology"), len(e.DeprecatedTopology), maxTopology))
+	}
+	for _, key := range slices.Sorted(maps.Keys(e.DeprecatedTopology)) {
+		value := e.DeprecatedTopology[key]
 		errs = append(errs, check.Qualified(key, path.Child("deprecatedTopology"))...)
 		errs = append(errs, check.Messages(path.Child("deprecatedTopology").Key(key), value, validation.IsValidLabelValue(value))...)
 	}
@@ -143,6 +151,20 @@ func validateAddress(a string, t discoveryv1.AddressType, path *field.Path) fiel
 		}
 	}
 	return errs
+}
+
+// sliceWarnings are about addresses: those that are names, and those that are not in the usual form.
+func sliceWarnings(s, _ *discoveryv1.EndpointSlice) []string {
+	if s.AddressType == discoveryv1.AddressTypeFQDN {
+		return []string{"addressType: FQDN endpoints are deprecated"}
+	}
+	var out []string
+	for i := range s.Endpoints {
+		for j, a := range s.Endpoints[i].Addresses {
+			out = append(out, check.IPWarnings(a, field.NewPath("endpoints").Index(i).Child("addresses").Index(j))...)
+		}
+	}
+	return out
 }
 
 func validateHints(h *discoveryv1.EndpointHints, path *field.Path) field.ErrorList {

@@ -7,6 +7,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -25,13 +26,8 @@ func IPAddress() *kinds.Kind {
 		Singular:   "ipaddress",
 		ShortNames: []string{"ip"},
 		NewList:    func() runtime.Object { return &networkingv1.IPAddressList{} },
-		NameRule: func(name string, _ bool) []string {
-			if ip, err := netip.ParseAddr(name); err != nil || ip.String() != name || ip.Is4In6() {
-				return []string{"must be a valid IP address in canonical form"}
-			}
-			return nil
-		},
-		Validate: func(a *networkingv1.IPAddress) field.ErrorList { return validateParent(a.Spec.ParentRef) },
+		NameRule:   addressName,
+		Validate:   func(a *networkingv1.IPAddress) field.ErrorList { return validateParent(a.Spec.ParentRef) },
 		ValidateUpdate: func(a, old *networkingv1.IPAddress) field.ErrorList {
 			return append(apivalidation.ValidateImmutableField(a.Spec.ParentRef, old.Spec.ParentRef, field.NewPath("spec", "parentRef")),
 				validateParent(a.Spec.ParentRef)...)
@@ -45,6 +41,15 @@ func IPAddress() *kinds.Kind {
 	})
 }
 
+// addressName: the address in its one canonical form, so that it can be given out once only.
+func addressName(name string, _ bool) []string {
+	var msgs []string
+	for _, err := range validation.IsValidIP(nil, name) {
+		msgs = append(msgs, err.Detail)
+	}
+	return msgs
+}
+
 func validateParent(p *networkingv1.ParentReference) field.ErrorList {
 	at := field.NewPath("spec", "parentRef")
 	if p == nil {
@@ -54,12 +59,17 @@ func validateParent(p *networkingv1.ParentReference) field.ErrorList {
 	if p.Group != "" {
 		errs = append(errs, check.Subdomain(p.Group, at.Child("group"))...)
 	}
-	if p.Resource == "" {
-		errs = append(errs, field.Required(at.Child("resource"), ""))
+	segment := func(name, value string, required bool) {
+		switch {
+		case value != "":
+			errs = append(errs, check.Messages(at.Child(name), value, path.IsValidPathSegmentName(value))...)
+		case required:
+			errs = append(errs, field.Required(at.Child(name), ""))
+		}
 	}
-	if p.Name == "" {
-		errs = append(errs, field.Required(at.Child("name"), ""))
-	}
+	segment("resource", p.Resource, true)
+	segment("name", p.Name, true)
+	segment("namespace", p.Namespace, false)
 	return errs
 }
 

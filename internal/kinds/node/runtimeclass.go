@@ -2,6 +2,7 @@
 package node
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -32,7 +33,8 @@ func RuntimeClass() *kinds.Kind {
 		ValidateUpdate: func(c, old *nodev1.RuntimeClass) field.ErrorList {
 			return append(validateRuntimeClass(c), apivalidation.ValidateImmutableField(c.Handler, old.Handler, field.NewPath("handler"))...)
 		},
-		Columns: []metav1.TableColumnDefinition{show.Name(), show.Column("Handler", "string", doc["handler"]), show.AgeColumn()},
+		Warnings: runtimeClassWarnings,
+		Columns:  []metav1.TableColumnDefinition{show.Name(), show.Column("Handler", "string", doc["handler"]), show.AgeColumn()},
 		Cells: func(c *nodev1.RuntimeClass, now time.Time) []any {
 			return []any{c.Name, c.Handler, show.Age(c.CreationTimestamp, now)}
 		},
@@ -54,6 +56,20 @@ func validateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {
 		errs = append(errs, validateTolerations(s.Tolerations, path.Child("tolerations"))...)
 	}
 	return errs
+}
+
+// runtimeClassWarnings are about labels of nodes that have been replaced by others.
+func runtimeClassWarnings(c, _ *nodev1.RuntimeClass) []string {
+	if c.Scheduling == nil {
+		return nil
+	}
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(c.Scheduling.NodeSelector)) {
+		if text := check.OldNodeLabel(key); text != "" {
+			out = append(out, fmt.Sprintf("%s: %s", field.NewPath("scheduling", "nodeSelector").Key(key), text))
+		}
+	}
+	return out
 }
 
 // validateTolerations also refuses one that differs from another only in its seconds.

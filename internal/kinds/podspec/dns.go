@@ -1,11 +1,9 @@
 package podspec
 
 import (
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -63,20 +61,6 @@ func validateSearches(searches []string, path *field.Path) field.ErrorList {
 		}
 		name := strings.TrimSuffix(search, ".")
 		errs = append(errs, invalids(path.Index(i), search, validation.IsDNS1123SubdomainWithUnderscore(name))...)
-	}
-	return errs
-}
-
-func isInt32(value string) bool {
-	n, err := strconv.ParseInt(value, 10, 32)
-	// Only the canonical spelling counts: no plus sign, no leading zeros.
-	return err == nil && strconv.FormatInt(n, 10) == value
-}
-
-func validateTemplateAnnotations(t *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
-	errs := apivalidation.ValidateAnnotations(t.Annotations, path)
-	if value, ok := t.Annotations[corev1.PodDeletionCost]; ok && !isInt32(value) {
-		errs = append(errs, field.Invalid(path.Key(corev1.PodDeletionCost), value, "must be a 32bit integer"))
 	}
 	return errs
 }

@@ -17,6 +17,7 @@ func PrepareCreate(pod *corev1.Pod) {
 		}}
 	}
 	resolveLabelKeys(pod)
+	takeAppArmor(pod)
 }
 
 // resolveLabelKeys turns matchLabelKeys and mismatchLabelKeys into requirements on the values that this pod has.

@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -149,6 +150,7 @@ func validatePodSecurity(spec *corev1.PodSpec, path *field.Path) field.ErrorList
 		errs = append(errs, field.Invalid(path.Child("shareProcessNamespace"), *spec.ShareProcessNamespace, "ShareProcessNamespace and HostPID cannot both be enabled"))
 	}
 	errs = append(errs, validateUserNamespace(spec, path)...)
+	errs = append(errs, validateHostProcess(spec, path)...)
 	if c == nil {
 		return errs
 	}
@@ -192,6 +194,37 @@ func validateUserNamespace(spec *corev1.PodSpec, path *field.Path) field.ErrorLi
 		for j := range spec.Containers[i].VolumeDevices {
 			errs = append(errs, field.Forbidden(path.Child("containers").Index(i).Child("volumeDevices").Index(j), "when `hostUsers` is false"))
 		}
+	}
+	return errs
+}
+
+// validateHostProcess: on Windows, either all containers of a pod are processes of the host or none is.
+func validateHostProcess(spec *corev1.PodSpec, path *field.Path) field.ErrorList {
+	var whole *bool
+	if c := spec.SecurityContext; c != nil && c.WindowsOptions != nil {
+		whole = c.WindowsOptions.HostProcess
+	}
+	var errs field.ErrorList
+	all, ofHost := 0, 0
+	eachContainer(spec, path, func(c *corev1.Container, at *field.Path) {
+		own := whole
+		if s := c.SecurityContext; s != nil && s.WindowsOptions != nil && s.WindowsOptions.HostProcess != nil {
+			own = s.WindowsOptions.HostProcess
+			if whole != nil && *whole != *own {
+				errs = append(errs, field.Invalid(at.Child("securityContext", "windowsOptions", "hostProcess"), *own,
+					fmt.Sprintf("pod hostProcess value must be identical if both are specified, was %v", *whole)))
+			}
+		}
+		all++
+		if isTrue(own) {
+			ofHost++
+		}
+	})
+	if ofHost > 0 && ofHost != all {
+		errs = append(errs, field.Invalid(path, "", "If pod contains any hostProcess containers then all containers must be HostProcess containers"))
+	}
+	if ofHost > 0 && !spec.HostNetwork {
+		errs = append(errs, field.Invalid(path.Child("hostNetwork"), false, "hostNetwork must be true if pod contains any hostProcess containers"))
 	}
 	return errs
 }
@@ -241,21 +274,11 @@ func validateOS(spec *corev1.PodSpec, path *field.Path) field.ErrorList {
 }
 
 func eachSecurityContext(spec *corev1.PodSpec, path *field.Path, visit func(*corev1.SecurityContext, *field.Path)) {
-	for i := range spec.InitContainers {
-		if c := spec.InitContainers[i].SecurityContext; c != nil {
-			visit(c, path.Child("initContainers").Index(i).Child("securityContext"))
+	eachContainer(spec, path, func(c *corev1.Container, at *field.Path) {
+		if c.SecurityContext != nil {
+			visit(c.SecurityContext, at.Child("securityContext"))
 		}
-	}
-	for i := range spec.Containers {
-		if c := spec.Containers[i].SecurityContext; c != nil {
-			visit(c, path.Child("containers").Index(i).Child("securityContext"))
-		}
-	}
-	for i := range spec.EphemeralContainers {
-		if c := spec.EphemeralContainers[i].SecurityContext; c != nil {
-			visit(c, path.Child("ephemeralContainers").Index(i).Child("securityContext"))
-		}
-	}
+	})
 }
 
 // onWindows refuses Linux's means of isolation.

@@ -21,7 +21,7 @@ func PrepareStatus(obj, old *corev1.Pod) {
 func ValidateStatusUpdate(obj, old *corev1.Pod) field.ErrorList {
 	path := field.NewPath("status")
 	s := &obj.Status
-	var errs field.ErrorList
+	errs := fixedAnnotations(obj.Annotations, old.Annotations)
 	if s.NominatedNodeName != "" {
 		errs = append(errs, check.Subdomain(s.NominatedNodeName, path.Child("nominatedNodeName"))...)
 	}

@@ -17,7 +17,7 @@ const mayChange = "pod updates may not change fields other than `spec.containers
 // it is gated, where it may be scheduled. Everything else stays.
 func ValidatePodUpdate(obj, old *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
-	errs := validatePod(obj)
+	errs := append(validatePod(obj), fixedAnnotations(obj.Annotations, old.Annotations)...)
 	if len(obj.Spec.Containers) != len(old.Spec.Containers) {
 		return append(errs, field.Forbidden(path.Child("containers"), "pod updates may not add or remove containers"))
 	}

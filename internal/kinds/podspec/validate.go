@@ -13,7 +13,7 @@ import (
 
 // ValidatePod checks a pod that is being created.
 func ValidatePod(pod *corev1.Pod) field.ErrorList {
-	errs := validatePod(pod)
+	errs := append(validatePod(pod), oneAppArmor(pod)...)
 	path := field.NewPath("spec")
 	if len(pod.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("ephemeralContainers"), "cannot be set on create"))
@@ -26,27 +26,8 @@ func ValidatePod(pod *corev1.Pod) field.ErrorList {
 
 // validatePod checks what holds of a pod at any time.
 func validatePod(pod *corev1.Pod) field.ErrorList {
-	errs := validateAnnotations(pod.Annotations, &pod.Spec)
-	path := field.NewPath("spec")
-	errs = append(errs, Validate(&pod.Spec, path)...)
-	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror && pod.Spec.NodeName == "" {
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "annotations").Key(corev1.MirrorPodAnnotationKey),
-			pod.Annotations[corev1.MirrorPodAnnotationKey], "must set spec.nodeName if mirror pod annotation is set"))
-	}
-	return errs
-}
-
-// validateAnnotations checks the annotations that have a meaning for pods.
-func validateAnnotations(annotations map[string]string, _ *corev1.PodSpec) field.ErrorList {
-	const deletionCost = corev1.PodDeletionCost
-	value, ok := annotations[deletionCost]
-	if !ok {
-		return nil
-	}
-	if !isInt32(value) {
-		return field.ErrorList{field.Invalid(field.NewPath("metadata", "annotations").Key(deletionCost), value, "must be a 32bit integer")}
-	}
-	return nil
+	errs := validateAnnotations(pod.Annotations, &pod.Spec, field.NewPath("metadata", "annotations"))
+	return append(errs, Validate(&pod.Spec, field.NewPath("spec"))...)
 }
 
 // ValidateTemplate checks the pod template of a workload, whose metadata matters only for its labels and annotations.

@@ -65,8 +65,17 @@ func TestValidatePod(t *testing.T) {
 		"padded image":   {c(func(c *corev1.Container) { c.Image = " a" }), []string{"Invalidvalue spec.containers[0].image must not have leading or trailing whitespace"}},
 		"pull policy":    {c(func(c *corev1.Container) { c.ImagePullPolicy = "x" }), []string{"Unsupportedvalue spec.containers[0].imagePullPolicy"}},
 		"restart policy": {func(p *corev1.Pod) { p.Spec.RestartPolicy = "x" }, []string{"Unsupportedvalue spec.restartPolicy"}},
-		"dns policy":     {func(p *corev1.Pod) { p.Spec.DNSPolicy = "x" }, []string{"Unsupportedvalue spec.dnsPolicy"}},
-		"dns none":       {func(p *corev1.Pod) { p.Spec.DNSPolicy = corev1.DNSNone }, []string{"Requiredvalue spec.dnsConfig must provide `dnsConfig`"}},
+		"host process without the host's network": {func(p *corev1.Pod) {
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{HostProcess: ptr.To(true)}}
+		}, []string{"Invalidvalue spec.hostNetwork hostNetwork must be true if pod contains any hostProcess containers"}},
+		"one host process": {func(p *corev1.Pod) {
+			p.Spec.HostNetwork = true
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "d", Image: "i", SecurityContext: &corev1.SecurityContext{
+				WindowsOptions: &corev1.WindowsSecurityContextOptions{HostProcess: ptr.To(true)},
+			}})
+		}, []string{"Invalidvalue spec If pod contains any hostProcess containers then all containers must be HostProcess containers"}},
+		"dns policy": {func(p *corev1.Pod) { p.Spec.DNSPolicy = "x" }, []string{"Unsupportedvalue spec.dnsPolicy"}},
+		"dns none":   {func(p *corev1.Pod) { p.Spec.DNSPolicy = corev1.DNSNone }, []string{"Requiredvalue spec.dnsConfig must provide `dnsConfig`"}},
 		"nameservers": {func(p *corev1.Pod) {
 			p.Spec.DNSConfig = &corev1.PodDNSConfig{Nameservers: []string{"1.1.1.1", "1.1.1.2", "1.1.1.3", "x"}}
 		}, []string{"Invalidvalue spec.dnsConfig.nameservers must not have more than 3", "Invalidvalue spec.dnsConfig.nameservers[3]"}},

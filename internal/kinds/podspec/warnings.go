@@ -53,6 +53,7 @@ func (w *warner) all() []string {
 	w.spread()
 	w.annotations()
 	w.volumes()
+	w.overlaps()
 	w.repeated()
 	w.fractions(w.spec.Overhead, w.at.Child("overhead"))
 	w.containers()
@@ -81,14 +82,21 @@ func (w *warner) nodes() {
 	}
 	affinity, at := w.spec.Affinity.NodeAffinity, w.at.Child("affinity", "nodeAffinity")
 	if required := affinity.RequiredDuringSchedulingIgnoredDuringExecution; required != nil {
-		for i := range required.NodeSelectorTerms {
-			w.term(&required.NodeSelectorTerms[i], at.Child("requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms").Index(i))
-		}
+		w.out = append(w.out, NodeSelectorWarnings(required, at.Child("requiredDuringSchedulingIgnoredDuringExecution"))...)
 	}
 	for i := range affinity.PreferredDuringSchedulingIgnoredDuringExecution {
 		preferred := &affinity.PreferredDuringSchedulingIgnoredDuringExecution[i]
 		w.term(&preferred.Preference, at.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i).Child("preference"))
 	}
+}
+
+// NodeSelectorWarnings are about a selector of nodes, which is at path.
+func NodeSelectorWarnings(s *corev1.NodeSelector, path *field.Path) []string {
+	w := warner{}
+	for i := range s.NodeSelectorTerms {
+		w.term(&s.NodeSelectorTerms[i], path.Child("nodeSelectorTerms").Index(i))
+	}
+	return w.out
 }
 
 func (w *warner) term(t *corev1.NodeSelectorTerm, at *field.Path) {
@@ -144,7 +152,7 @@ func (w *warner) podTerms(required []corev1.PodAffinityTerm, preferred []corev1.
 const (
 	podSeccomp        = "seccomp.security.alpha.kubernetes.io/pod"
 	containerSeccomp  = "container.seccomp.security.alpha.kubernetes.io/"
-	containerAppArmor = "container.apparmor.security.beta.kubernetes.io/"
+	containerAppArmor = corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix
 	useSeccomp        = `non-functional in v1.27+; use the "seccompProfile" field instead`
 )
 
@@ -166,43 +174,6 @@ func (w *warner) annotation(key, text string) {
 	if _, ok := w.meta.Annotations[key]; ok {
 		w.say(w.metaAt.Key(key), "%s", text)
 	}
-}
-
-// volumes: sources that no node mounts any more.
-func (w *warner) volumes() {
-	for i := range w.spec.Volumes {
-		v, at := &w.spec.Volumes[i], w.at.Child("volumes").Index(i)
-		for _, old := range []struct {
-			used       bool
-			name, text string
-		}{
-			{v.PhotonPersistentDisk != nil, "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"},
-			{v.GitRepo != nil, "gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"},
-			{v.ScaleIO != nil, "scaleIO", "deprecated in v1.16, non-functional in v1.22+"},
-			{v.Flocker != nil, "flocker", "deprecated in v1.22, non-functional in v1.25+"},
-			{v.StorageOS != nil, "storageOS", "deprecated in v1.22, non-functional in v1.25+"},
-			{v.Quobyte != nil, "quobyte", "deprecated in v1.22, non-functional in v1.25+"},
-			{v.Glusterfs != nil, "glusterfs", "deprecated in v1.25, non-functional in v1.26+"},
-			{v.CephFS != nil, "cephfs", "deprecated in v1.28, non-functional in v1.31+"},
-			{v.RBD != nil, "rbd", "deprecated in v1.28, non-functional in v1.31+"},
-		} {
-			if old.used {
-				w.say(at.Child(old.name), "%s", old.text)
-			}
-		}
-		if v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil {
-			w.out = append(w.out, ClaimWarnings(&v.Ephemeral.VolumeClaimTemplate.Spec, at.Child("ephemeral", "volumeClaimTemplate", "spec"))...)
-		}
-	}
-}
-
-// ClaimWarnings are about the spec of a persistent volume claim.
-func ClaimWarnings(spec *corev1.PersistentVolumeClaimSpec, path *field.Path) []string {
-	w := warner{}
-	if q, ok := spec.Resources.Requests[corev1.ResourceStorage]; ok && q.MilliValue()%1000 != 0 {
-		w.say(path.Child("resources", "requests").Key(string(corev1.ResourceStorage)), fraction, q.String())
-	}
-	return w.out
 }
 
 // repeated: entries that apply merges into one, and names that are missing.
@@ -240,35 +211,26 @@ func (w *warner) addresses() {
 	}
 }
 
-// visit calls f with every container and where it is.
-func (w *warner) visit(f func(c *corev1.Container, at *field.Path)) {
-	for i := range w.spec.InitContainers {
-		f(&w.spec.InitContainers[i], w.at.Child("initContainers").Index(i))
-	}
-	for i := range w.spec.Containers {
-		f(&w.spec.Containers[i], w.at.Child("containers").Index(i))
-	}
-	for i := range w.spec.EphemeralContainers {
-		c := corev1.Container(w.spec.EphemeralContainers[i].EphemeralContainerCommon)
-		f(&c, w.at.Child("ephemeralContainers").Index(i))
-	}
-}
-
 func (w *warner) containers() {
 	confined := w.spec.SecurityContext != nil && w.spec.SecurityContext.AppArmorProfile != nil
-	w.visit(func(c *corev1.Container, at *field.Path) {
+	eachContainer(w.spec, w.at, func(c *corev1.Container, at *field.Path) {
 		s := c.SecurityContext
 		if s == nil || s.SeccompProfile == nil {
 			w.annotation(containerSeccomp+c.Name, useSeccomp)
 		}
-		// Of pods themselves, the annotation is copied to the field.
-		if w.template && !confined && (s == nil || s.AppArmorProfile == nil) {
+		if w.template && !confined && appArmorField(c) == nil || !w.template && w.confinedByAnnotation(c) {
 			w.annotation(containerAppArmor+c.Name, `deprecated since v1.30; use the "appArmorProfile" field instead`)
 		}
 		w.fractions(c.Resources.Limits, at.Child("resources", "limits"))
 		w.fractions(c.Resources.Requests, at.Child("resources", "requests"))
 		w.env(c.Env, at.Child("env"))
 	})
+}
+
+// confinedByAnnotation says whether a pod's container has its profile from the annotation, or would have if that named one.
+func (w *warner) confinedByAnnotation(c *corev1.Container) bool {
+	profile := appArmorOf(w.meta.Annotations[containerAppArmor+c.Name])
+	return profile == nil || equal(profile, appArmorField(c))
 }
 
 // fraction is said of sizes that are not whole bytes.
@@ -307,7 +269,7 @@ func (w *warner) ports() {
 		protocol corev1.Protocol
 	}
 	all := map[key][]place{}
-	w.visit(func(c *corev1.Container, path *field.Path) {
+	eachContainer(w.spec, w.at, func(c *corev1.Container, path *field.Path) {
 		for i, p := range c.Ports {
 			at := path.Child("ports").Index(i)
 			if p.HostIP != "" && p.HostPort == 0 {

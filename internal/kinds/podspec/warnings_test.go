@@ -79,6 +79,17 @@ func TestTemplateWarnings(t *testing.T) {
 			`spec.template.spec.hostAliases[1].ip: duplicate ip "10.0.0.1"`},
 		"leading zeros": {func(t *template) { t.Spec.DNSConfig = &corev1.PodDNSConfig{Nameservers: []string{"010.0.0.1"}} },
 			`spec.template.spec.dnsConfig.nameservers[0]: non-standard IP address "010.0.0.1" is invalid: use "10.0.0.1"`},
+		"file below a file": {func(t *template) {
+			t.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "m"}, Items: []corev1.KeyToPath{{Path: "a"}, {Path: "ab"}, {Path: "a/b"}},
+			}}}}
+		}, `volume "v" (ConfigMap "m"): overlapping paths: "a/b" with "a"`},
+		"token below a file": {func(t *template) {
+			t.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+				{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}, Items: []corev1.KeyToPath{{Path: "token/x"}}}},
+				{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}},
+			}}}}}
+		}, `volume "v" (Projected): overlapping paths: "token" (ServiceAccountToken) with "token/x" (Secret "s")`},
 		"negative grace": {func(t *template) { t.Spec.TerminationGracePeriodSeconds = ptr.To(int64(-1)) },
 			"spec.template.spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"},
 	} {
@@ -102,12 +113,14 @@ func TestPodWarnings(t *testing.T) {
 		Containers:     []corev1.Container{{Name: "c", Ports: []corev1.ContainerPort{{ContainerPort: 80}}}},
 		InitContainers: []corev1.Container{{Name: "d", Ports: []corev1.ContainerPort{{ContainerPort: 80}}}},
 	}}
+	podspec.PrepareCreate(pod)
 	got := podspec.PodWarnings(pod, nil)
 	if len(got) == 0 || !strings.HasPrefix(got[0], "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior") {
 		t.Errorf("of the name: %q", got)
 	}
 	want := []string{
 		`metadata.annotations[scheduler.alpha.kubernetes.io/critical-pod]: non-functional in v1.16+; use the "priorityClassName" field instead`,
+		`metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: deprecated since v1.30; use the "appArmorProfile" field instead`,
 		"spec.containers[0].ports[0]: duplicate port definition with spec.initContainers[0].ports[0]",
 	}
 	if !slices.Equal(got[1:], want) {

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ func StorageClass() *kinds.Kind {
 		},
 		Validate:       validateClass,
 		ValidateUpdate: validateClassUpdate,
+		Warnings:       classWarnings,
 		Columns: []metav1.TableColumnDefinition{
 			show.Name(),
 			show.Column("Provisioner", "string", doc["provisioner"]),
@@ -126,6 +128,20 @@ func validateTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) f
 		seen = append(seen, values)
 	}
 	return errs
+}
+
+// classWarnings are about labels of nodes that have been replaced by others.
+func classWarnings(c, _ *storagev1.StorageClass) []string {
+	var out []string
+	for i, term := range c.AllowedTopologies {
+		for j, r := range term.MatchLabelExpressions {
+			if text := check.OldNodeLabel(r.Key); text != "" {
+				at := field.NewPath("allowedTopologies").Index(i).Child("matchLabelExpressions").Index(j).Child("key")
+				out = append(out, fmt.Sprintf("%s: %s", at, text))
+			}
+		}
+	}
+	return out
 }
 
 func validateTopology(r corev1.TopologySelectorLabelRequirement, at *field.Path) field.ErrorList {
