@@ -85,6 +85,9 @@ func (s *Server) attemptCreate(rq *request, w *write) (*written, error) {
 	if w.ep.Kind.Author != nil {
 		w.ep.Kind.Author(obj, userInfo(rq.user))
 	}
+	if w.ep.Kind.Stamp != nil {
+		w.ep.Kind.Stamp(obj, s.clock.Now())
+	}
 	more, err := s.claim(rq.Context(), w, admission.Create, obj, nil)
 	if err != nil {
 		return nil, err

@@ -206,7 +206,10 @@ func (s *Server) attemptUpdate(rq *request, w *write, cur *store.Entry) (*writte
 	case w.sub.PrepareUpdate != nil:
 		w.sub.PrepareUpdate(obj, old)
 	}
-	if w.sub != nil && w.sub.Stamp != nil {
+	switch {
+	case w.sub == nil && w.ep.Kind.Stamp != nil:
+		w.ep.Kind.Stamp(obj, s.clock.Now())
+	case w.sub != nil && w.sub.Stamp != nil:
 		w.sub.Stamp(obj, old, s.clock.Now())
 	}
 	more, err := s.claimUpdate(rq.Context(), w, obj, old)

@@ -44,6 +44,7 @@ type Spec[T any, P interface {
 	Default        func(obj P)                               // fills what the user left out
 	PrepareCreate  func(obj P)                               // drops what a create may not set (status), sets what it must
 	Author         func(obj P, by authenticationv1.UserInfo) // a create, after PrepareCreate: records who asks for it
+	Stamp          func(obj P, now time.Time)                // a create or update, after its preparation: dates what is new in it
 	PrepareUpdate  func(obj, old P)                          // restores what an update may not change (status), bumps generation
 	Validate       func(obj P) field.ErrorList               // a create
 	ValidateUpdate func(obj, old P) field.ErrorList          // an update; nil: Validate(obj) alone
@@ -99,7 +100,7 @@ type ScalePaths struct {
 
 // Kind is Spec with its type erased: what the server works with. Custom resources are Kinds too. Immutable.
 //
-// A Kind made by New has every function set except Author, TTL and Grace. Its Validate and ValidateUpdate include the rules of
+// A Kind made by New has every function set except Author, Stamp, TTL and Grace. Its Validate and ValidateUpdate include the rules of
 // metadata; ValidateUpdate wants obj's resourceVersion filled in (an unconditional update takes over old's).
 type Kind struct {
 	GVK                           schema.GroupVersionKind
@@ -112,6 +113,7 @@ type Kind struct {
 	Default                       func(Object)
 	PrepareCreate                 func(Object)
 	Author                        func(obj Object, by authenticationv1.UserInfo) // nil: the object does not say
+	Stamp                         func(obj Object, now time.Time)                // nil: nothing in it is dated
 	PrepareUpdate                 func(obj, old Object)
 	Validate                      func(Object) field.ErrorList
 	ValidateUpdate                func(obj, old Object) field.ErrorList

@@ -71,6 +71,9 @@ func eraseOptional[T any, P interface {
 	if s.Author != nil {
 		k.Author = func(o Object, by authenticationv1.UserInfo) { s.Author(o.(P), by) }
 	}
+	if s.Stamp != nil {
+		k.Stamp = func(o Object, now time.Time) { s.Stamp(o.(P), now) }
+	}
 	if s.TTL != nil {
 		k.TTL = func(o Object) time.Duration { return s.TTL(o.(P)) }
 	}

@@ -25,10 +25,12 @@ func DeviceTaintRule() *kinds.Kind {
 		PrepareCreate: func(r *resourcev1.DeviceTaintRule) { r.Status = resourcev1.DeviceTaintRuleStatus{} },
 		PrepareUpdate: func(r, old *resourcev1.DeviceTaintRule) {
 			r.Status = old.Status
+			keepTaintTime(&r.Spec.Taint, &old.Spec.Taint)
 			if !equal(r.Spec, old.Spec) {
 				r.Generation = old.Generation + 1
 			}
 		},
+		Stamp:    func(r *resourcev1.DeviceTaintRule, now time.Time) { date(&r.Spec.Taint, now) },
 		Validate: validateTaintRule,
 		Subresources: []kinds.Subresource{kinds.Status(func(r, old *resourcev1.DeviceTaintRule) {
 			r.Spec = old.Spec

@@ -31,8 +31,16 @@ func ResourceSlice() *kinds.Kind {
 		PrepareCreate: func(s *resourcev1.ResourceSlice) { dropAlpha(&s.Spec) },
 		PrepareUpdate: func(s, old *resourcev1.ResourceSlice) {
 			dropAlpha(&s.Spec)
+			keepTaintTimes(&s.Spec, &old.Spec)
 			if !equal(s.Spec, old.Spec) {
 				s.Generation = old.Generation + 1
+			}
+		},
+		Stamp: func(s *resourcev1.ResourceSlice, now time.Time) {
+			for i := range s.Spec.Devices {
+				for j := range s.Spec.Devices[i].Taints {
+					date(&s.Spec.Devices[i].Taints[j], now)
+				}
 			}
 		},
 		Validate: func(s *resourcev1.ResourceSlice) field.ErrorList { return validateSlice(&s.Spec) },
