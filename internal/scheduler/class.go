@@ -72,6 +72,7 @@ func (x *classes) signature(pod *corev1.Pod) []byte {
 	s.Volumes = slices.DeleteFunc(slices.Clone(s.Volumes), harmless)
 	s.Hostname, s.ServiceAccountName, s.DeprecatedServiceAccount = "", "", ""
 	s.SecurityContext, s.ImagePullSecrets, s.HostAliases, s.DNSConfig = nil, nil, nil, nil
+	s.SchedulingGroup = nil // is for gangs, not for rules
 	size := like.Size()
 	x.buffer = slices.Grow(x.buffer[:0], size)[:size]
 	n, err := like.MarshalToSizedBuffer(x.buffer)

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"maps"
 	"math"
 	"slices"
 
@@ -154,6 +155,9 @@ func (c *cluster) dropEmpty(n *node) {
 // place counts p on a node. A pod already counted moves: the newest word wins.
 func (c *cluster) place(p *podInfo, nodeName string, assumed bool) {
 	if at := c.placed[p.pod.UID]; at != nil && at.node.name == nodeName && at.info.counts(p) {
+		if !maps.Equal(at.info.pod.Labels, p.pod.Labels) {
+			c.relabel(at, p)
+		}
 		at.info, at.assumed = p, assumed
 		at.node.pods[p.pod.UID] = p
 		return
@@ -164,6 +168,14 @@ func (c *cluster) place(p *podInfo, nodeName string, assumed bool) {
 	if was != nil {
 		c.dropEmpty(was.node)
 	}
+}
+
+// relabel counts a placed pod by its new labels. No local rule reads them, so that what was found out about the node holds.
+func (c *cluster) relabel(at *placed, p *podInfo) {
+	c.spread.addPod(at.node, at.info.pod, -1)
+	c.affinity.addPod(at.node, at.info, -1)
+	c.spread.addPod(at.node, p.pod, 1)
+	c.affinity.addPod(at.node, p, 1)
 }
 
 // remove uncounts a pod; it reports whether the pod was counted.

@@ -177,7 +177,11 @@ func TestHistories(t *testing.T) {
 					if d.node != "" {
 						c.dismiss(pod.UID)
 						c.place(p, d.node, true)
-						live = append(live, pod)
+						if r.IntN(2) == 0 {
+							p = confirmation(t, r, p)
+							c.place(p, d.node, false)
+						}
+						live = append(live, p.pod)
 						break
 					}
 					checkPlan(t, c, p, d.plan)
@@ -193,6 +197,20 @@ func TestHistories(t *testing.T) {
 			}
 		})
 	}
+}
+
+// confirmation is p as the API confirms it, perhaps with other labels.
+func confirmation(t *testing.T, r *rand.Rand, p *podInfo) *podInfo {
+	t.Helper()
+	pod := p.pod.DeepCopy()
+	if r.IntN(2) == 0 {
+		pod.Labels = map[string]string{"app": string(rune('a' + r.IntN(2))), "zone": "1"}
+	}
+	out := p.confirmed(pod)
+	if out == nil {
+		t.Fatalf("pod %s has changed in more than its labels", p.key)
+	}
+	return out
 }
 
 func randomNode(r *rand.Rand) *corev1.Node {
@@ -212,6 +230,7 @@ func randomNode(r *rand.Rand) *corev1.Node {
 func randomPod(r *rand.Rand, step int) *corev1.Pod {
 	return testPod(fmt.Sprintf("p%d", step), func(p *corev1.Pod) {
 		cpu(fmt.Sprintf("%dm", 100+r.IntN(1500)))(p)
+		p.Generation = 1
 		p.Labels = map[string]string{"app": string(rune('a' + r.IntN(2)))}
 		if r.IntN(2) == 0 {
 			p.Spec.NodeSelector = map[string]string{"zone": strconv.Itoa(r.IntN(3))}

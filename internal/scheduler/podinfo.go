@@ -77,20 +77,24 @@ func newPending(pod *corev1.Pod) *podInfo {
 	return p
 }
 
-// confirmed is p, which was decided here, in the state in which the API confirms it; nil when more has changed than its node.
+// confirmed is p, which was decided here, in the state in which the API confirms it; nil when more has changed than its node
+// and its labels. Pods get labels with their node: those of the zone and region that it is in.
 func (p *podInfo) confirmed(pod *corev1.Pod) *podInfo {
-	if p.pod.Generation == 0 || p.pod.Generation != pod.Generation || len(pod.Status.ContainerStatuses) > 0 || !maps.Equal(p.pod.Labels, pod.Labels) {
+	if p.pod.Generation == 0 || p.pod.Generation != pod.Generation || len(pod.Status.ContainerStatuses) > 0 {
 		return nil
 	}
 	q := *p
 	q.pod = pod
+	if pod.Spec.Affinity != nil && !maps.Equal(p.pod.Labels, pod.Labels) {
+		q.terms = newPodTerms(pod)
+	}
 	return &q
 }
 
-// counts reports whether q, a later state of p, counts on its node as p does: it was made of p's parts.
+// counts reports whether q, a later state of p, takes from its node what p does: it was made of p's parts.
 func (p *podInfo) counts(q *podInfo) bool {
 	return p.class != nil && p.class == q.class && (p.pod.DeletionTimestamp == nil) == (q.pod.DeletionTimestamp == nil) &&
-		(p.pod.Status.StartTime == nil) == (q.pod.Status.StartTime == nil) && maps.Equal(p.pod.Labels, q.pod.Labels)
+		(p.pod.Status.StartTime == nil) == (q.pod.Status.StartTime == nil)
 }
 
 // hostPorts lists what pod's containers and sidecars claim of their node.
