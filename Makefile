@@ -19,10 +19,10 @@ export GOFLAGS ?= -buildvcs=false
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps bundle build install up down reset status test unit e2e scale vet staticcheck lint bench scale-bench scale-plots fuzz generate parity conformance clean
+.PHONY: help deps test-deps bundle build install up down reset status test unit e2e scale vet staticcheck lint bench bench-scheduler scale-bench scale-plots fuzz generate parity conformance clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # want PACKAGES: install those that are missing, when root may.
 want = @missing=""; for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
@@ -103,6 +103,9 @@ scale-bench: build ## measure 5,000 nodes and 150,000 pods for 20 minutes, then 
 
 scale-plots: ## make docs/scale.md and its plots from docs/scale.json
 	$(GO) run -C tools ./scaleplot -in ../docs/scale.json -dir ../docs
+
+bench-scheduler: build ## pods scheduled per second, in process and through the API, at 1,000 and 5,000 nodes
+	$(GO) run ./test/bench -only scheduler
 
 fuzz: ## every fuzz target for a minute
 	@for p in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal | xargs -n1 dirname | sort -u); do \

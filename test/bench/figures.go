@@ -101,6 +101,9 @@ func judge(f figure) figure {
 		f.Ratio = f.Value / f.Limit
 	}
 	t, ok := targets()[f.Name]
+	if r := rowOf(f.Name); r != nil {
+		t, ok = target{atLeast: r.floor}, true
+	}
 	if !ok {
 		return f
 	}

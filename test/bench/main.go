@@ -5,6 +5,7 @@
 //	go run ./test/bench                         everything; figures of a node need root
 //	go run ./test/bench -only api,watch         some groups
 //	go run ./test/bench -only scale             5,000 nodes and 150,000 pods, over time: 20 minutes, 8 GiB
+//	go run ./test/bench -only scheduler       pods scheduled per second: make bench-scheduler, some minutes
 //	go run ./test/bench -o json -out figures.json
 //	go run ./test/bench -o markdown -out docs/bench.md
 //
@@ -35,6 +36,8 @@ type options struct {
 	nodes     int
 	pods      int
 	many      int
+	rows      string
+	sizes     string
 	idle      int
 	only      string
 	format    string
@@ -51,9 +54,11 @@ func (o *options) register(f *flag.FlagSet) {
 	f.IntVar(&o.watchers, "watchers", 200, "watchers of one object")
 	f.IntVar(&o.nodes, "nodes", 1000, "nodes without a machine behind them")
 	f.IntVar(&o.pods, "pods", 5000, "pods to schedule")
+	f.StringVar(&o.rows, "rows", "", "rows of the group scheduler to measure, by comma (default: all)")
+	f.StringVar(&o.sizes, "sizes", "1000,5000", "numbers of nodes that the group scheduler is measured with, by comma")
 	f.IntVar(&o.many, "many", 100_000, "objects of 1 KB in the memory figure")
 	f.IntVar(&o.idle, "idle", 30, "seconds of rest over which idle CPU is taken")
-	f.StringVar(&o.only, "only", "", "groups to measure, by comma: "+strings.Join(groupNames(), ", ")+" (default: all but scale)")
+	f.StringVar(&o.only, "only", "", "groups to measure, by comma: "+strings.Join(groupNames(), ", ")+" (default: all but scheduler and scale)")
 	f.StringVar(&o.format, "o", "table", "table, json or markdown")
 	f.StringVar(&o.out, "out", "", "file to write to instead of the terminal")
 	f.StringVar(&o.dir, "dir", "", "directory for data; on the disk to measure (default: the one for temporary files)")
@@ -78,6 +83,7 @@ func groups() []group {
 		{name: "watch", run: measureFanout},
 		{name: "nodewatch", run: measureNodeWatch},
 		{name: "sched", run: measureScheduling},
+		{name: "scheduler", long: true, run: measureScheduler},
 		{name: "deploy", run: measureDeployment},
 		{name: "many", run: measureMany},
 		{name: "node", root: true, run: measureNode},

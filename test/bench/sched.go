@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -13,25 +12,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 )
-
-// makeNode makes a node and reports its status, as a node's agent would.
-func makeNode(s *plane.Server) func(context.Context, int) error {
-	return func(ctx context.Context, i int) error {
-		n := hollow(i)
-		if _, err := s.Proto.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{}); err != nil {
-			return err
-		}
-		status, err := json.Marshal(map[string]any{"status": n.Status})
-		if err != nil {
-			return err
-		}
-		_, err = s.Proto.CoreV1().Nodes().Patch(ctx, n.Name, types.StrategicMergePatchType, status, metav1.PatchOptions{}, "status")
-		return err
-	}
-}
 
 // measureScheduling is pods per second from the first create until the last pod has a node.
 func measureScheduling(ctx context.Context, b *bench) error {
@@ -44,7 +26,7 @@ func measureScheduling(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	rate, _, err := plane.Parallel(ctx, b.nodes, b.clients, makeNode(s))
+	rate, _, err := plane.Parallel(ctx, b.nodes, b.clients, makeNode(s, nil))
 	if err != nil {
 		return err
 	}

@@ -142,7 +142,7 @@ func measureNodeWatch(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := plane.Parallel(ctx, b.nodes, b.clients, makeNode(s)); err != nil {
+	if _, _, err := plane.Parallel(ctx, b.nodes, b.clients, makeNode(s, nil)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
