@@ -39,6 +39,7 @@ func together() []story {
 		{"autoscale", autoscale},
 		{"stateful", stateful},
 		{"volumes", volumes},
+		{"why", whys},
 	}
 }
 
@@ -50,5 +51,6 @@ func alone() []story {
 		{"kill-during-rollout", killDuringRollout},
 		{"names-after-kill", namesAfterKill},
 		{"volumes-after-kill", volumesAfterKill},
+		{"why-nodes", whyNodes},
 	}
 }
