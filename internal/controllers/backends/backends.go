@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"canopus/internal/controllers/podstate"
 	"canopus/internal/controllers/reconcile"
@@ -115,11 +116,7 @@ func Services(services v1.ServiceLister, old, pod *corev1.Pod) []types.Namespace
 	}
 	var keys []types.NamespacedName
 	for _, svc := range all {
-		if len(svc.Spec.Selector) == 0 {
-			continue
-		}
-		selector := labels.SelectorFromSet(svc.Spec.Selector)
-		if slices.ContainsFunc(sets, func(s labels.Set) bool { return selector.Matches(s) }) {
+		if len(svc.Spec.Selector) > 0 && slices.ContainsFunc(sets, func(s labels.Set) bool { return selects(svc, s) }) {
 			keys = append(keys, reconcile.Key(svc))
 		}
 	}
@@ -173,11 +170,58 @@ func (t Triggers) Next(svc *corev1.Service, pods []*corev1.Pod) (Triggers, time.
 // Stamp is a trigger time as the annotation endpoints.kubernetes.io/last-change-trigger-time carries it.
 func Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-// Selected returns the pods of svc's namespace that it selects.
-func Selected(pods v1.PodLister, svc *corev1.Service) ([]*corev1.Pod, error) {
-	found, err := pods.Pods(svc.Namespace).List(labels.SelectorFromSet(svc.Spec.Selector))
-	if err != nil {
-		return nil, fmt.Errorf("list the pods of service %s: %w", reconcile.Key(svc), err)
+// selects reports whether svc's selector, which is not empty, matches a pod with these labels.
+func selects(svc *corev1.Service, pod labels.Set) bool {
+	for key, value := range svc.Spec.Selector {
+		if got, has := pod[key]; !has || got != value {
+			return false
+		}
 	}
-	return found, nil
+	return true
+}
+
+// byLabel is an index of pods by each of their labels: a Service must not cost a look at every pod of its namespace.
+const byLabel = "canopus/label"
+
+// Index prepares pods for Selected.
+func Index(pods cache.SharedIndexInformer) error {
+	if err := reconcile.Index(pods, cache.NamespaceIndex, cache.MetaNamespaceIndexFunc); err != nil {
+		return err
+	}
+	return reconcile.Index(pods, byLabel, podLabels)
+}
+
+func podLabels(obj any) ([]string, error) {
+	p, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil, nil
+	}
+	values := make([]string, 0, len(p.Labels))
+	for key, value := range p.Labels {
+		values = append(values, labelled(p.Namespace, key, value))
+	}
+	return values, nil
+}
+
+func labelled(namespace, key, value string) string { return namespace + "/" + key + "=" + value }
+
+// Selected returns the pods of svc's namespace that it selects, all of them if its selector is empty.
+func Selected(pods cache.SharedIndexInformer, svc *corev1.Service) ([]*corev1.Pod, error) {
+	if len(svc.Spec.Selector) == 0 {
+		return reconcile.Indexed[*corev1.Pod](pods, cache.NamespaceIndex, svc.Namespace)
+	}
+	var fewest []*corev1.Pod
+	for key, value := range svc.Spec.Selector {
+		found, err := reconcile.Indexed[*corev1.Pod](pods, byLabel, labelled(svc.Namespace, key, value))
+		if err != nil {
+			return nil, fmt.Errorf("list the pods of service %s: %w", reconcile.Key(svc), err)
+		}
+		if len(found) == 0 {
+			return nil, nil
+		}
+		if fewest == nil || len(found) < len(fewest) {
+			fewest = found
+		}
+	}
+	return slices.DeleteFunc(fewest, func(p *corev1.Pod) bool { return !selects(svc, p.Labels) }), nil
 }

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"canopus/internal/controllers/backends"
@@ -25,7 +26,7 @@ const workers = 5
 type Controller struct {
 	reconcile.Deps
 	services  v1.ServiceLister
-	pods      v1.PodLister
+	pods      cache.SharedIndexInformer
 	endpoints v1.EndpointsLister
 	loop      *reconcile.Loop[types.NamespacedName]
 
@@ -40,15 +41,18 @@ func New(d reconcile.Deps) (*Controller, error) {
 	}
 	core := d.Informers.Core().V1()
 	c := &Controller{
-		Deps: d, services: core.Services().Lister(), pods: core.Pods().Lister(), endpoints: core.Endpoints().Lister(),
+		Deps: d, services: core.Services().Lister(), pods: core.Pods().Informer(), endpoints: core.Endpoints().Lister(),
 		triggers: map[types.NamespacedName]backends.Triggers{},
+	}
+	if err := backends.Index(c.pods); err != nil {
+		return nil, err
 	}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
 		Name: "endpoint", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
 			reconcile.Self(core.Services().Informer()),
-			reconcile.On(core.Pods().Informer(), func(old, pod *corev1.Pod) []types.NamespacedName {
+			reconcile.On(c.pods, func(old, pod *corev1.Pod) []types.NamespacedName {
 				return backends.Services(c.services, old, pod)
 			}),
 			reconcile.On(core.Endpoints().Informer(), endpointsChanged),

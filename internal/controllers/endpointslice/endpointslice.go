@@ -33,7 +33,6 @@ const (
 type Controller struct {
 	reconcile.Deps
 	services      v1.ServiceLister
-	pods          v1.PodLister
 	nodes         v1.NodeLister
 	podInformer   cache.SharedIndexInformer
 	sliceInformer cache.SharedIndexInformer
@@ -51,7 +50,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	}
 	core := d.Informers.Core().V1()
 	c := &Controller{
-		Deps: d, services: core.Services().Lister(), pods: core.Pods().Lister(), nodes: core.Nodes().Lister(),
+		Deps: d, services: core.Services().Lister(), nodes: core.Nodes().Lister(),
 		podInformer: core.Pods().Informer(), sliceInformer: d.Informers.Discovery().V1().EndpointSlices().Informer(),
 		written:  reconcile.NewWritten[*discoveryv1.EndpointSlice](),
 		triggers: map[types.NamespacedName]backends.Triggers{},
@@ -60,6 +59,9 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	if err := reconcile.IndexByNode(c.podInformer); err != nil {
+		return nil, err
+	}
+	if err := backends.Index(c.podInformer); err != nil {
 		return nil, err
 	}
 	var err error
@@ -124,7 +126,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	if err != nil || svc.DeletionTimestamp != nil || svc.Spec.Selector == nil && svc.Spec.Type != corev1.ServiceTypeExternalName {
 		return 0, err
 	}
-	pods, err := backends.Selected(c.pods, svc)
+	pods, err := backends.Selected(c.podInformer, svc)
 	if err != nil {
 		return 0, err
 	}
