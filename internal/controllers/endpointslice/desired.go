@@ -90,9 +90,10 @@ func endpoint(svc *corev1.Service, pod *corev1.Pod, node *corev1.Node, address s
 	return e
 }
 
-// hints says which zones and nodes a ready endpoint is meant for, by spec.trafficDistribution.
+// hints says which zones and nodes a ready endpoint is meant for, by spec.trafficDistribution. The annotation that asks for hints
+// by zone overrides it: see zones.go.
 func hints(svc *corev1.Service, e discoveryv1.Endpoint, ready bool) *discoveryv1.EndpointHints {
-	if svc.Spec.TrafficDistribution == nil || !ready {
+	if svc.Spec.TrafficDistribution == nil || !ready || wantsZones(svc) {
 		return nil
 	}
 	var h discoveryv1.EndpointHints

@@ -1,6 +1,7 @@
 // Package endpointslice keeps the EndpointSlices of every Service that has a selector.
 //
-// desired.go computes the endpoints, package slicepack packs them into slices, this file observes and writes.
+// desired.go computes the endpoints, zones.go their hints by zone, package slicepack packs them into slices, this file observes
+// and writes.
 // Slices have random names, so what was created or deleted is remembered until the cache shows it.
 package endpointslice
 
@@ -8,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
@@ -41,6 +44,8 @@ type Controller struct {
 
 	mu       sync.Mutex
 	triggers map[types.NamespacedName]backends.Triggers
+	told     map[types.NamespacedName]map[discoveryv1.AddressType]string // why there are no hints by zone, as last told; "" when there are
+	shares   *shares                                                     // nil when nodes have changed since they were counted
 }
 
 // New makes a controller that does nothing before Run.
@@ -53,7 +58,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 		Deps: d, services: core.Services().Lister(), nodes: core.Nodes().Lister(),
 		podInformer: core.Pods().Informer(), sliceInformer: d.Informers.Discovery().V1().EndpointSlices().Informer(),
 		written:  reconcile.NewWritten[*discoveryv1.EndpointSlice](),
-		triggers: map[types.NamespacedName]backends.Triggers{},
+		triggers: map[types.NamespacedName]backends.Triggers{}, told: map[types.NamespacedName]map[discoveryv1.AddressType]string{},
 	}
 	if err := reconcile.Index(c.sliceInformer, byOwner, sliceService); err != nil {
 		return nil, err
@@ -101,16 +106,22 @@ func sliceChanged(old, s *discoveryv1.EndpointSlice) []types.NamespacedName {
 	return keys
 }
 
-// nodeChanged wakes the Services with pods on a node that appeared or changed its zone.
+// nodeChanged wakes the Services with pods on a node that appeared or changed its zone, and those whose hints depend on it.
 func (c *Controller) nodeChanged(old, node *corev1.Node) []types.NamespacedName {
+	var keys []types.NamespacedName
+	if weight(old) != weight(node) {
+		c.mu.Lock()
+		c.shares = nil
+		keys = slices.Collect(maps.Keys(c.told))
+		c.mu.Unlock()
+	}
 	if node == nil || old != nil && old.Labels[corev1.LabelTopologyZone] == node.Labels[corev1.LabelTopologyZone] {
-		return nil
+		return keys
 	}
 	pods, err := reconcile.Indexed[*corev1.Pod](c.podInformer, reconcile.ByNode, node.Name)
 	if err != nil {
-		return nil
+		return keys
 	}
-	var keys []types.NamespacedName
 	for _, p := range pods {
 		keys = append(keys, backends.Services(c.services, nil, p)...)
 	}
@@ -121,6 +132,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	svc, err := c.services.Services(key.Namespace).Get(key.Name)
 	if apierrors.IsNotFound(err) {
 		c.remember(key, backends.Triggers{}) // the garbage collector removes the slices
+		c.tell(key, nil, nil)
 		return 0, nil
 	}
 	if err != nil || svc.DeletionTimestamp != nil || svc.Spec.Selector == nil && svc.Spec.Type != corev1.ServiceTypeExternalName {
@@ -141,6 +153,9 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	}
 	existing = c.written.View(svc.UID, existing, seen)
 	groups, _ := desired(svc, pods, nodes) // a missing node wakes us when it appears
+	if err := c.hint(key, svc, groups); err != nil {
+		return 0, err
+	}
 	c.mu.Lock()
 	next, trigger := c.triggers[key].Next(svc, pods)
 	c.mu.Unlock()
@@ -159,6 +174,58 @@ func (c *Controller) remember(key types.NamespacedName, t backends.Triggers) {
 		return
 	}
 	c.triggers[key] = t
+}
+
+// hint gives endpoints hints by zone if svc asks for them, and tells when that begins or ends to be possible.
+func (c *Controller) hint(key types.NamespacedName, svc *corev1.Service, groups []slicepack.Group) error {
+	if !wantsZones(svc) {
+		c.tell(key, svc, nil)
+		return nil
+	}
+	c.mu.Lock()
+	if c.shares == nil {
+		nodes, err := c.nodes.List(labels.Everything())
+		if err != nil {
+			c.mu.Unlock()
+			return err
+		}
+		s := sharesOf(nodes)
+		c.shares = &s
+	}
+	by := *c.shares
+	c.mu.Unlock()
+	c.tell(key, svc, spread(groups, by))
+	return nil
+}
+
+// tell writes an event for each family whose hints by zone came, went, or are missing for another reason than was told.
+func (c *Controller) tell(key types.NamespacedName, svc *corev1.Service, now map[discoveryv1.AddressType]string) {
+	c.mu.Lock()
+	was := c.told[key]
+	if now == nil {
+		delete(c.told, key)
+	} else {
+		c.told[key] = now
+	}
+	c.mu.Unlock()
+	if svc == nil {
+		return
+	}
+	for family, why := range now {
+		if before, told := was[family]; told && before == why {
+			continue
+		}
+		if why == "" {
+			c.Events.Eventf(svc, corev1.EventTypeNormal, enabledReason, "%s, addressType: %s", enabledText, family)
+		} else {
+			c.Events.Eventf(svc, corev1.EventTypeWarning, disabledReason, "%s, addressType: %s", why, family)
+		}
+	}
+	for family, why := range was {
+		if _, still := now[family]; !still && why == "" {
+			c.Events.Eventf(svc, corev1.EventTypeWarning, disabledReason, "%s, addressType: %s", whyNotWanted, family)
+		}
+	}
 }
 
 func (c *Controller) nodesOf(pods []*corev1.Pod) (map[string]*corev1.Node, error) {
