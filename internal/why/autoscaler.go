@@ -11,8 +11,8 @@ import (
 // explainAutoscaler tells what stops an autoscaler from scaling, and then what is wrong with what it scales.
 func (f *Facts) explainAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) (string, []Finding) {
 	target := strings.ToLower(h.Spec.ScaleTargetRef.Kind) + "/" + h.Spec.ScaleTargetRef.Name
-	summary := fmt.Sprintf("%s has %d replicas, %d are wanted, between %d and %d", target,
-		h.Status.CurrentReplicas, h.Status.DesiredReplicas, deref(h.Spec.MinReplicas, 1), h.Spec.MaxReplicas)
+	summary := fmt.Sprintf("%s has %s, wanted are %d, between %d and %d", target,
+		plural(int(h.Status.CurrentReplicas), "replica"), h.Status.DesiredReplicas, deref(h.Spec.MinReplicas, 1), h.Spec.MaxReplicas)
 	if text := metricTexts(h); text != "" {
 		summary += "; " + text
 	}

@@ -181,7 +181,9 @@ func probeText(p *corev1.Probe) string {
 func (c container) end(t *corev1.ContainerStateTerminated) Finding {
 	out := c.finding(LinkExit, Error, t.Reason)
 	out.key = fmt.Sprintf("exit %s %d", c.spec.Name, t.ExitCode)
-	c.addLog(&out, c.status.State.Terminated == nil)
+	if t.Reason != "StartError" && t.Reason != "ContainerCannotRun" { // it said nothing
+		c.addLog(&out, c.status.State.Terminated == nil)
+	}
 	if m := strings.TrimSpace(t.Message); m != "" && t.Reason != "StartError" {
 		out.Details = append(out.Details, "its last message: "+m)
 	}
@@ -204,11 +206,8 @@ func (c container) end(t *corev1.ContainerStateTerminated) Finding {
 	if w := c.status.State.Waiting; w != nil && w.Reason == "CrashLoopBackOff" && w.Message != "" {
 		out.Details = append(out.Details, "CrashLoopBackOff: "+w.Message)
 	}
-	if out.Log != nil || out.Link == LinkExit {
-		if out.Do != "" {
-			out.Do += "; "
-		}
-		out.Do += "its whole log: `" + c.logCommand(out.Previous) + "`"
+	if out.Link != LinkStart {
+		out.Do += "; its whole log: `" + c.logCommand(out.Previous) + "`"
 	}
 	return out
 }

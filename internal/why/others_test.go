@@ -95,7 +95,7 @@ func TestEachLinkOfAnAutoscaler(t *testing.T) {
 		return scaler(able + "{type: ScalingActive, status: 'False', reason: " + reason + ", message: '" + message + "'}")
 	}
 	table(t, []link{
-		{name: "well", kind: kindAutoscaler, object: scaler(able + "{type: ScalingActive, status: 'True'}, {type: ScalingLimited, status: 'False', reason: DesiredWithinRange}"), summary: "deployment/web has 2 replicas, 3 are wanted, between 1 and 5; cpu at 75% of what is requested, wanted 50%"},
+		{name: "well", kind: kindAutoscaler, object: scaler(able + "{type: ScalingActive, status: 'True'}, {type: ScalingLimited, status: 'False', reason: DesiredWithinRange}"), summary: "deployment/web has 2 replicas, wanted are 3, between 1 and 5; cpu at 75% of what is requested, wanted 50%"},
 		{name: "not seen", kind: kindAutoscaler, object: scaler(""), want: "controller error NotObserved", do: "`canopus status`"},
 		{name: "no target", kind: kindAutoscaler, object: scaler("{type: AbleToScale, status: 'False', reason: FailedGetScale, message: 'deployments.apps \"web\" not found'}"), want: "scale error FailedGetScale", do: "make deployment/web, or correct spec.scaleTargetRef"},
 		{name: "no request", kind: kindAutoscaler, object: inactive("FailedGetResourceMetric", "failed to get cpu utilization: missing request for cpu in container main of Pod web-1"), want: "scale error FailedGetResourceMetric", do: "give every container of deployment/web a request for cpu"},

@@ -44,9 +44,16 @@ func (f *Facts) placed(p *corev1.Pod) []Finding {
 		}
 		return []Finding{out}
 	}
-	out.Do = strings.Join(f.scheduleAdvice(p, out), "; or ")
 	// A claim that waits for this pod is no cause; one in trouble is, and comes first.
 	causes := slices.DeleteFunc(append(f.claimsOf(p), f.devicesOf(p)...), func(c Finding) bool { return c.Severity != Error })
+	advice := f.nodeAdvice(p, out)
+	if len(causes) == 0 {
+		advice = append(advice, f.claimAdvice(out)...)
+	}
+	if len(causes)+len(advice) == 0 {
+		advice = []string{"change the pod or the nodes as the message says; the scheduler tries again by itself"}
+	}
+	out.Do = strings.Join(advice, "; or ")
 	return append(causes, out)
 }
 
@@ -135,8 +142,8 @@ func scoreText(s verdict.Score) string {
 	return text
 }
 
-// scheduleAdvice says what would let a pod in, by what refused it.
-func (f *Facts) scheduleAdvice(p *corev1.Pod, s Finding) []string {
+// nodeAdvice says which nodes would let a pod in, by what refused it.
+func (f *Facts) nodeAdvice(p *corev1.Pod, s Finding) []string {
 	var out []string
 	add := func(words string, advice string) {
 		if strings.Contains(s.Message, words) && advice != "" {
@@ -154,22 +161,34 @@ func (f *Facts) scheduleAdvice(p *corev1.Pod, s Finding) []string {
 	add("anti-affinity", "add a node without the pods it must not be near, or make the anti-affinity preferred")
 	add("free ports", "take another hostPort, or do without: a Service needs none")
 	add("requested node name", "correct spec.nodeName")
+	return out
+}
+
+// claimAdvice does so for what it claims.
+func (f *Facts) claimAdvice(s Finding) []string {
+	has := func(words string) bool { return strings.Contains(s.Message, words) }
+	var out []string
 	switch {
-	case strings.Contains(s.Message, "ReadWriteOncePod"):
-		add("", "delete the other pod that uses its claim, or give it a claim of its own: ReadWriteOncePod is for one pod")
-	case strings.Contains(s.Message, "persistentvolumeclaim") && strings.Contains(s.Message, "is being deleted"):
-		add("", "delete the pods that use the claim, wait until it is gone, and make it again")
-	case strings.Contains(s.Message, "persistentvolumeclaim"):
-		add("", "make the claim that the message names")
-	default:
-		add("PersistentVolumeClaim", "see to the claims it mounts: `"+f.inNamespace("get pvc")+"`")
+	case has("ReadWriteOncePod"):
+		out = append(out, "delete the other pod that uses its claim, or give it a claim of its own: ReadWriteOncePod is for one pod")
+	case has("persistentvolumeclaim") && has("is being deleted"):
+		out = append(out, "delete the pods that use the claim, wait until it is gone, and make it again")
+	case has("persistentvolumeclaim"):
+		out = append(out, "make the claim that the message names")
+	case has("PersistentVolumeClaim"):
+		out = append(out, "see to the claims it mounts: `"+f.inNamespace("get pvc")+"`")
 	}
-	add("persistent volumes to bind", "make a PersistentVolume that its claim fits, or a StorageClass that provisions one")
-	add("PersistentVolume's node affinity", "make room on the node that has its volume: the data is only there")
-	add("resourceclaim", "see to its claims: `"+f.inNamespace("get resourceclaims")+"`")
-	add("allocate all claims", "add a node with devices that its claims ask for, or free some: `kubectl get resourceslices`")
-	if len(out) == 0 {
-		out = append(out, "change the pod or the nodes as the message says; the scheduler tries again by itself")
+	if has("persistent volumes to bind") {
+		out = append(out, "make a PersistentVolume that its claim fits, or a StorageClass that provisions one")
+	}
+	if has("PersistentVolume's node affinity") || has("volume node affinity conflict") {
+		out = append(out, "make room on the node that has its volume: the data is only there")
+	}
+	if has("resourceclaim") {
+		out = append(out, "see to its claims: `"+f.inNamespace("get resourceclaims")+"`")
+	}
+	if has("allocate all claims") {
+		out = append(out, "add a node with devices that its claims ask for, or free some: `kubectl get resourceslices`")
 	}
 	return out
 }

@@ -14,6 +14,9 @@ import (
 
 // refused explains that the API server refuses what a controller wants to make.
 func (f *Facts) refused(object, message string) Finding {
+	for _, frame := range []string{"(combined from similar events): ", "Error creating: "} {
+		message = strings.TrimPrefix(message, frame) // what the event adds to the API server's words
+	}
 	out := Finding{Link: LinkAdmission, Severity: Error, Reason: "FailedCreate", Object: object, Message: message, key: "refused " + message}
 	_, name, quota := strings.Cut(message, "exceeded quota: ")
 	switch {

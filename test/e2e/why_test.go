@@ -132,7 +132,9 @@ func (s *scenario) explains(t *testing.T, f fault) {
 		t.Errorf("%s: log %q, want %q", f.target, first.Log, f.log)
 	}
 	code := map[why.State]int{why.Fine: 0, why.Broken: 2, why.OnWay: 3}[r.State]
-	if got := s.why(t, f.target); got.Code != code || !strings.Contains(got.Stdout, "What to do:") == (f.advice != "") {
+	got := s.why(t, f.target)
+	t.Log(got)
+	if got.Code != code || !strings.Contains(got.Stdout, "What to do:") == (f.advice != "") {
 		t.Errorf("want exit code %d and advice: %v", code, got)
 	}
 	if f.cure != nil {
