@@ -22,8 +22,12 @@ func TestAnyObject(t *testing.T) {
 	t.Parallel()
 	fill := randfill.NewWithSeed(1).NilChance(.4).NumElements(0, 3).MaxDepth(12).Funcs(
 		func(q *resource.Quantity, c randfill.Continue) { q.Set(c.Int63n(1 << 40)) },
-		func(p *metav1.Time, c randfill.Continue) { p.Time = now().Add(time.Duration(c.Intn(1000)-900) * time.Second) },
-		func(p *metav1.MicroTime, c randfill.Continue) { p.Time = now().Add(-time.Duration(c.Intn(1000)) * time.Second) },
+		func(p *metav1.Time, c randfill.Continue) {
+			p.Time = now().Add(time.Duration(c.Intn(1000)-900) * time.Second)
+		},
+		func(p *metav1.MicroTime, c randfill.Continue) {
+			p.Time = now().Add(-time.Duration(c.Intn(1000)) * time.Second)
+		},
 		func(p *runtime.RawExtension, _ randfill.Continue) { *p = runtime.RawExtension{} },
 		func(p *corev1.ContainerStatus, c randfill.Continue) { c.FillNoCustom(p); p.Name = "main" },
 		func(p *corev1.Container, c randfill.Continue) { c.FillNoCustom(p); p.Name = "main" },
