@@ -4,11 +4,17 @@ import (
 	"bytes"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"canopus/internal/apiserver"
 	"canopus/internal/apiserver/apitest"
+	"canopus/internal/kinds"
+	"canopus/internal/kinds/builtin"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -94,4 +100,52 @@ func TestKubectl(t *testing.T) {
 			t.Errorf("kubectl %s: want %q in\n%s", c.args, c.want, got)
 		}
 	}
+}
+
+// TestKubectlKnowsEveryKind: kubectl lists each kind with its short names, gets it and explains it, in each version.
+func TestKubectlKnowsEveryKind(t *testing.T) {
+	t.Parallel()
+	set := builtin.Whole()
+	s := apitest.Start(t, func(c *apiserver.Config) { c.Kinds = set })
+	run := kubectl(t, s)
+	listed := map[string]bool{} // by what a line of the table says, its blanks made one
+	for line := range strings.Lines(run("", "api-resources", "--no-headers", "-o", "wide")) {
+		listed[strings.Join(strings.Fields(line), " ")] = true
+	}
+	if got := run("", "get", "all"); !strings.Contains(got, "No resources found") {
+		t.Errorf("get all: %s", got)
+	}
+	preferred := map[schema.GroupResource]bool{}
+	for _, v := range set.Served() {
+		gr := v.GVR().GroupResource()
+		if !preferred[gr] { // the hub comes first, as in discovery
+			preferred[gr] = true
+			if line := apiResource(v); !listed[line] {
+				t.Errorf("not listed: %s", line)
+			}
+			if slices.Contains(v.Kind.Verbs, "list") && !v.Kind.Virtual {
+				run("", "get", gr.String(), "-A", "-o", "wide")
+			}
+		}
+		got := run("", "explain", v.Kind.Plural, "--api-version="+v.GVK.GroupVersion().String())
+		if !strings.Contains(got, "KIND:       "+v.GVK.Kind+"\n") || strings.Contains(got, "<empty>") || !strings.Contains(got, "\n  apiVersion\t<string>\n") {
+			t.Errorf("explain %s:\n%s", v.GVR(), got)
+		}
+	}
+	if len(listed) != len(preferred) {
+		t.Errorf("%d kinds are listed, %d are served", len(listed), len(preferred))
+	}
+}
+
+// apiResource is what kubectl api-resources -o wide says of a kind.
+func apiResource(v kinds.Served) string {
+	words := []string{v.Kind.Plural}
+	if len(v.Kind.ShortNames) > 0 {
+		words = append(words, strings.Join(v.Kind.ShortNames, ","))
+	}
+	words = append(words, v.GVK.GroupVersion().String(), strconv.FormatBool(v.Kind.Namespaced), v.GVK.Kind, strings.Join(v.Kind.Verbs, ","))
+	if len(v.Kind.Categories) > 0 {
+		words = append(words, strings.Join(v.Kind.Categories, ","))
+	}
+	return strings.Join(words, " ")
 }

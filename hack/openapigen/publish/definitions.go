@@ -7,11 +7,14 @@ import (
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/spec3"
 	"k8s.io/kube-openapi/pkg/validation/spec"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"canopus/hack/openapigen/zz"
 	"canopus/internal/apiserver/openapi/operations"
@@ -65,11 +68,19 @@ func idAndTags(r common.Route) (string, []string, error) {
 	return op.op.ID, []string{op.op.Tag}, nil
 }
 
+// known is every type that has a kind: those of k8s.io/api, and of the add-ons that are built in.
+func known() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(scheme.AddToScheme(s))
+	utilruntime.Must(metricsv1beta1.AddToScheme(s))
+	return s
+}
+
 // definitionNames names types as their packages do, and says which kinds each is. A type of meta/v1 belongs to every
 // group; only the versions that the document is about are named, and v1.
 func definitionNames(served ...schema.GroupVersion) func(string) (string, spec.Extensions) {
 	kinds := map[string][]schema.GroupVersionKind{}
-	for gvk, t := range scheme.Scheme.AllKnownTypes() {
+	for gvk, t := range known().AllKnownTypes() {
 		namer, ok := reflect.New(t).Interface().(interface{ OpenAPIModelName() string })
 		if !ok {
 			continue

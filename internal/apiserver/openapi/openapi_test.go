@@ -16,6 +16,7 @@ import (
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
 	openapiv3 "github.com/google/gnostic-models/openapiv3"
 	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"canopus/internal/apiserver/openapi/operations"
 	"canopus/internal/kinds/builtin"
@@ -88,6 +89,7 @@ func TestDocumentsMatchTheServedKinds(t *testing.T) {
 			}
 			operationsMatch(t, doc, got)
 			schemasMatch(t, doc, got)
+			kindsMatch(t, doc, got)
 			for _, ref := range strings.Split(string(data), `"$ref":"#/components/schemas/`)[1:] {
 				name, _, _ := strings.Cut(ref, `"`)
 				if _, ok := got.Components.Schemas[name]; !ok {
@@ -140,6 +142,22 @@ func operationsMatch(t *testing.T, doc operations.Document, got v3) {
 		if published.ID != op.ID || len(published.Parameters)+len(common) != len(op.Params) {
 			t.Errorf("%s %s is published as %s with %d parameters, served as %s with %d: run `make generate`",
 				op.Method, op.Path, published.ID, len(published.Parameters)+len(common), op.ID, len(op.Params))
+		}
+	}
+}
+
+// kindsMatch finds the schema of every kind by its group, version and kind, as kubectl explain and apply do.
+func kindsMatch(t *testing.T, doc operations.Document, got v3) {
+	t.Helper()
+	described := map[schema.GroupVersionKind]bool{}
+	for _, s := range got.Components.Schemas {
+		for _, gvk := range s.GVKs {
+			described[schema.GroupVersionKind(gvk)] = true
+		}
+	}
+	for _, v := range builtin.Whole().Served() {
+		if v.GVK.GroupVersion() == doc.GV && !described[v.GVK] {
+			t.Errorf("no schema says that it is of %s: run `make generate`", v.GVK)
 		}
 	}
 }

@@ -176,6 +176,14 @@ func drive(t *testing.T, k *kinds.Kind, obj, old kinds.Object) {
 	before := clone(old)
 	k.Validate(clone(obj))
 	k.ValidateUpdate(clone(obj), old)
+	for _, v := range k.Versions {
+		if v.Validate != nil {
+			v.Validate(clone(obj))
+		}
+		if v.ValidateUpdate != nil {
+			v.ValidateUpdate(clone(obj), old)
+		}
+	}
 	k.Warnings(clone(obj), nil)
 	k.Warnings(clone(obj), old)
 	k.PrepareCreate(clone(obj))
