@@ -117,12 +117,11 @@ func validateMode(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 	}
 	errs := check.OneOf(*s.CompletionMode, at.Child("completionMode"), batchv1.NonIndexedCompletion, batchv1.IndexedCompletion)
 	if *s.CompletionMode == batchv1.NonIndexedCompletion {
-		for name, set := range map[string]bool{
-			"backoffLimitPerIndex": s.BackoffLimitPerIndex != nil, "maxFailedIndexes": s.MaxFailedIndexes != nil,
-		} {
-			if set {
-				errs = append(errs, field.Invalid(at.Child(name), *s.CompletionMode, "requires indexed completion mode"))
-			}
+		if s.BackoffLimitPerIndex != nil {
+			errs = append(errs, field.Invalid(at.Child("backoffLimitPerIndex"), *s.BackoffLimitPerIndex, "requires indexed completion mode"))
+		}
+		if s.MaxFailedIndexes != nil {
+			errs = append(errs, field.Invalid(at.Child("maxFailedIndexes"), *s.MaxFailedIndexes, "requires indexed completion mode"))
 		}
 		return errs
 	}
@@ -271,13 +270,16 @@ func validateUncounted(u *batchv1.UncountedTerminatedPods, at *field.Path) field
 	}
 	var errs field.ErrorList
 	seen := check.Duplicates[types.UID]{}
-	for name, uids := range map[string][]types.UID{"succeeded": u.Succeeded, "failed": u.Failed} {
-		for i, uid := range uids {
+	for _, f := range []struct {
+		name string
+		uids []types.UID
+	}{{"succeeded", u.Succeeded}, {"failed", u.Failed}} {
+		for i, uid := range f.uids {
 			if uid == "" {
-				errs = append(errs, field.Invalid(at.Child(name).Index(i), uid, "must not be empty"))
+				errs = append(errs, field.Invalid(at.Child(f.name).Index(i), uid, "must not be empty"))
 				continue
 			}
-			errs = append(errs, seen.Check(uid, at.Child(name).Index(i))...)
+			errs = append(errs, seen.Check(uid, at.Child(f.name).Index(i))...)
 		}
 	}
 	return errs

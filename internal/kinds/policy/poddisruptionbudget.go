@@ -64,10 +64,13 @@ func validateBudget(b *policyv1.PodDisruptionBudget) field.ErrorList {
 	if s.MinAvailable != nil && s.MaxUnavailable != nil {
 		errs = append(errs, field.Invalid(path, *s, "minAvailable and maxUnavailable cannot be both set"))
 	}
-	for name, n := range map[string]*intstr.IntOrString{"minAvailable": s.MinAvailable, "maxUnavailable": s.MaxUnavailable} {
-		if n != nil {
-			errs = append(errs, check.CountOrPercent(*n, path.Child(name))...)
-			errs = append(errs, check.AtMostAll(*n, path.Child(name))...)
+	for _, f := range []struct {
+		name string
+		n    *intstr.IntOrString
+	}{{"minAvailable", s.MinAvailable}, {"maxUnavailable", s.MaxUnavailable}} {
+		if f.n != nil {
+			errs = append(errs, check.CountOrPercent(*f.n, path.Child(f.name))...)
+			errs = append(errs, check.AtMostAll(*f.n, path.Child(f.name))...)
 		}
 	}
 	if p := s.UnhealthyPodEvictionPolicy; p != nil {
