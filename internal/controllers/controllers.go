@@ -25,6 +25,7 @@ import (
 	"canopus/internal/controllers/cronjob"
 	"canopus/internal/controllers/daemonset"
 	"canopus/internal/controllers/deployment"
+	"canopus/internal/controllers/devicetainteviction"
 	"canopus/internal/controllers/disruption"
 	"canopus/internal/controllers/endpoints"
 	"canopus/internal/controllers/endpointslice"
@@ -41,6 +42,7 @@ import (
 	"canopus/internal/controllers/podgc"
 	"canopus/internal/controllers/reconcile"
 	"canopus/internal/controllers/replicaset"
+	"canopus/internal/controllers/resourceclaim"
 	"canopus/internal/controllers/resourcequota"
 	"canopus/internal/controllers/rootca"
 	"canopus/internal/controllers/serviceaccount"
@@ -102,6 +104,8 @@ func All() []Controller {
 		{"node-controller", "node-controller", newNodeLifecycle},
 		{"cidrAllocator", "node-controller", newNodeIPAM},
 		{"taint-eviction-controller", "node-controller", func(_ Config, p Parts) (Runner, error) { return tainteviction.New(p.Deps) }},
+		{"device-taint-eviction-controller", "device-taint-eviction-controller", func(_ Config, p Parts) (Runner, error) { return devicetainteviction.New(p.Deps) }},
+		{"resource_claim", "resource-claim-controller", func(_ Config, p Parts) (Runner, error) { return resourceclaim.New(p.Deps) }},
 		{"clusterrole-aggregation-controller", "clusterrole-aggregation-controller", func(_ Config, p Parts) (Runner, error) { return clusterroleaggregation.New(p.Deps) }},
 		{"persistentvolume-controller", "persistent-volume-binder", func(_ Config, p Parts) (Runner, error) { return persistentvolume.New(p.Deps) }},
 		{"attachdetach-controller", "attachdetach-controller", func(_ Config, p Parts) (Runner, error) { return attachdetach.New(p.Deps) }},
