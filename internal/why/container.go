@@ -204,7 +204,8 @@ func (c container) end(t *corev1.ContainerStateTerminated) Finding {
 		out.Message += ", restarted " + times(int(n))
 	}
 	if w := c.status.State.Waiting; w != nil && w.Reason == "CrashLoopBackOff" && w.Message != "" {
-		out.Details = append(out.Details, "CrashLoopBackOff: "+w.Message)
+		wait, _, _ := strings.Cut(w.Message, " restarting") // then follow names that are told already
+		out.Details = append(out.Details, "CrashLoopBackOff: "+wait)
 	}
 	if out.Link != LinkStart {
 		out.Do += "; its whole log: `" + c.logCommand(out.Previous) + "`"

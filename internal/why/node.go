@@ -85,7 +85,10 @@ func (f *Facts) nodeSummary(n *corev1.Node) string {
 			running++
 		}
 	}
-	text := fmt.Sprintf("%s, %s, %s cpu and %s memory to give, room for %s pods", state, n.Status.NodeInfo.KubeletVersion,
+	if v := n.Status.NodeInfo.KubeletVersion; v != "" {
+		state += ", " + v
+	}
+	text := fmt.Sprintf("%s, %s cpu and %s memory to give, room for %s pods", state,
 		n.Status.Allocatable.Cpu(), n.Status.Allocatable.Memory(), n.Status.Allocatable.Pods())
 	if f.Pods != nil {
 		text += fmt.Sprintf(", %d running", running)

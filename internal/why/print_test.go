@@ -33,7 +33,7 @@ func TestPrint(t *testing.T) {
 	t.Parallel()
 	crash := func(name string) *corev1.Pod {
 		return read[corev1.Pod](t, "metadata: {name: "+name+", uid: "+name+"}\nspec: {nodeName: n1, containers: [{name: main, image: x}]}\n"+
-			"status: {phase: Running, conditions: [{type: Ready, status: 'False'}], containerStatuses: [{name: main, restartCount: 4, state: {waiting: {reason: CrashLoopBackOff, message: back-off 40s}}, lastState: {terminated: {exitCode: 1, reason: Error, startedAt: @100s, finishedAt: @60s}}}]}")
+			"status: {phase: Running, conditions: [{type: Ready, status: 'False'}], containerStatuses: [{name: main, restartCount: 4, state: {waiting: {reason: CrashLoopBackOff, message: back-off 40s restarting failed container=main pod=x}}, lastState: {terminated: {exitCode: 1, reason: Error, startedAt: @100s, finishedAt: @60s}}}]}")
 	}
 	f := empty(t)
 	f.Target = Target{Kind: kindDeployment, Namespace: "shop", Name: "web"}

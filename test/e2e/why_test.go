@@ -316,12 +316,14 @@ func whyNodes(t *testing.T, s *scenario) {
 	}
 	s.well(t, "pod/scored")
 	harness.Until(t, patience, "the scores of a pod that has a node", func() error {
-		out := s.why(t, "pod/scored").Stdout
+		r := s.why(t, "pod/scored")
+		out := r.Stdout
 		for _, want := range []string{"chose node node-1: it scored best of 2 that fitted, of 2 nodes", "node-1: ", "e2e-why: ", "NodeAffinity 100"} {
 			if !strings.Contains(out, want) {
 				return fmt.Errorf("no %q in %s", want, out)
 			}
 		}
+		t.Log(r)
 		return nil
 	})
 	state(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: "no network", LastHeartbeatTime: now, LastTransitionTime: now},
