@@ -125,7 +125,9 @@ func restClient(base *rest.Config, path string, gv schema.GroupVersion) (rest.In
 func (n *Nodes) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	for queue, workers := range map[*workqueue.TypedDelayingInterface[job]]int{&n.upkeep: 16, &n.work: n.InFlight} {
+	// Real nodes do not wait for each other: even if each answer takes a second or two, every lease is renewed in time.
+	upkeep := max(16, len(n.nodes)/16)
+	for queue, workers := range map[*workqueue.TypedDelayingInterface[job]]int{&n.upkeep: upkeep, &n.work: n.InFlight} {
 		q := workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[job]{Clock: n.Clock})
 		*queue = q
 		defer q.ShutDown()
