@@ -172,3 +172,32 @@ func deleteSome(t *testing.T, s *apitest.Server, v kinds.Served) {
 		}
 	}
 }
+
+// TestPut: to some kinds a PUT to a name that is not taken is a create, of some an update must say what it has seen.
+func TestPut(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t)
+	const budget = `{"apiVersion":"policy/v1","kind":"PodDisruptionBudget","metadata":{"name":"a"},"spec":{"minAvailable":1}}`
+	if resp, text := send(t, s, "POST", "/apis/policy/v1/namespaces/n/poddisruptionbudgets", "application/json", budget); resp.StatusCode != 201 {
+		t.Fatalf("%d %s", resp.StatusCode, text)
+	}
+	for path, tc := range map[string]struct {
+		body string
+		want int
+		says string
+	}{
+		"/api/v1/namespaces/n/configmaps/a": {`{"metadata":{"name":"a"}}`, 404, `configmaps \"a\" not found`},
+		"/api/v1/namespaces/n/services/a":   {`{"metadata":{"name":"a"},"spec":{"ports":[{"port":80}]}}`, 201, `"name":"a"`},
+		"/api/v1/namespaces/n/limitranges/a": {
+			`{"metadata":{"name":"a"},"spec":{"limits":[{"type":"Pod","max":{"cpu":"1"}}]}}`, 201, `"name":"a"`},
+		"/apis/rbac.authorization.k8s.io/v1/namespaces/n/roles/a":     {`{"metadata":{"name":"a"}}`, 201, `"name":"a"`},
+		"/apis/coordination.k8s.io/v1/namespaces/n/leases/a":          {`{"metadata":{"name":"a"}}`, 201, `"name":"a"`},
+		"/apis/policy/v1/namespaces/n/poddisruptionbudgets/a":         {budget, 422, `"field":"metadata.resourceVersion"`},
+		"/apis/rbac.authorization.k8s.io/v1/namespaces/n/roles/other": {`{"metadata":{"name":"a"}}`, 400, "does not match the name on the URL"},
+	} {
+		resp, text := send(t, s, "PUT", path, "application/json", tc.body)
+		if resp.StatusCode != tc.want || !strings.Contains(text, tc.says) {
+			t.Errorf("%s: %d, want %d and %s: %s", path, resp.StatusCode, tc.want, tc.says, text)
+		}
+	}
+}

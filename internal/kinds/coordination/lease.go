@@ -21,6 +21,7 @@ func Lease() *kinds.Kind {
 		Namespaced:     true,
 		NewList:        func() runtime.Object { return &coordinationv1.LeaseList{} },
 		CreateOnUpdate: true,
+		StrictUpdate:   true,
 
 		PrepareCreate: dropGated,
 		PrepareUpdate: func(l, old *coordinationv1.Lease) {

@@ -28,6 +28,7 @@ func LimitRange() *kinds.Kind {
 		Namespaced: true,
 		NewList:    func() runtime.Object { return &corev1.LimitRangeList{} },
 
+		CreateOnUpdate: true,
 		Default:        defaultLimitRange,
 		Validate:       validateLimitRange,
 		ValidateUpdate: func(l, _ *corev1.LimitRange) field.ErrorList { return validateLimitRange(l) },

@@ -30,6 +30,7 @@ func Service() *kinds.Kind {
 		NewList:    func() runtime.Object { return &corev1.ServiceList{} },
 		NameRule:   apivalidation.NameIsDNSLabel,
 
+		CreateOnUpdate: true,
 		ReturnDeleted:  true,
 		Default:        defaultService,
 		PrepareCreate:  func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} },

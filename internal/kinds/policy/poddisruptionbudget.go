@@ -32,8 +32,9 @@ func PodDisruptionBudget() *kinds.Kind {
 			obj.Status = old.Status
 			kinds.Bump(obj, old, !apiequality.Semantic.DeepEqual(obj.Spec, old.Spec))
 		},
-		Generation: true,
-		Validate:   validateBudget,
+		Generation:   true,
+		StrictUpdate: true,
+		Validate:     validateBudget,
 		Columns: []metav1.TableColumnDefinition{
 			show.Name(),
 			show.Column("Min Available", "string", spec["minAvailable"]),

@@ -18,11 +18,12 @@ import (
 // RoleBinding is rbac.authorization.k8s.io/v1 rolebindings.
 func RoleBinding() *kinds.Kind {
 	return kinds.New(kinds.Spec[rbacv1.RoleBinding, *rbacv1.RoleBinding]{
-		GVK:        rbacv1.SchemeGroupVersion.WithKind("RoleBinding"),
-		Plural:     "rolebindings",
-		Namespaced: true,
-		NewList:    func() runtime.Object { return &rbacv1.RoleBindingList{} },
-		NameRule:   path.ValidatePathSegmentName,
+		GVK:            rbacv1.SchemeGroupVersion.WithKind("RoleBinding"),
+		Plural:         "rolebindings",
+		Namespaced:     true,
+		NewList:        func() runtime.Object { return &rbacv1.RoleBindingList{} },
+		NameRule:       path.ValidatePathSegmentName,
+		CreateOnUpdate: true,
 
 		Default: func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 		Validate: func(b *rbacv1.RoleBinding) field.ErrorList {
@@ -41,10 +42,11 @@ func RoleBinding() *kinds.Kind {
 // ClusterRoleBinding is rbac.authorization.k8s.io/v1 clusterrolebindings.
 func ClusterRoleBinding() *kinds.Kind {
 	return kinds.New(kinds.Spec[rbacv1.ClusterRoleBinding, *rbacv1.ClusterRoleBinding]{
-		GVK:      rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding"),
-		Plural:   "clusterrolebindings",
-		NewList:  func() runtime.Object { return &rbacv1.ClusterRoleBindingList{} },
-		NameRule: path.ValidatePathSegmentName,
+		GVK:            rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding"),
+		Plural:         "clusterrolebindings",
+		NewList:        func() runtime.Object { return &rbacv1.ClusterRoleBindingList{} },
+		NameRule:       path.ValidatePathSegmentName,
+		CreateOnUpdate: true,
 
 		Default: func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 		Validate: func(b *rbacv1.ClusterRoleBinding) field.ErrorList {

@@ -17,11 +17,12 @@ import (
 // Role is rbac.authorization.k8s.io/v1 roles.
 func Role() *kinds.Kind {
 	return kinds.New(kinds.Spec[rbacv1.Role, *rbacv1.Role]{
-		GVK:        rbacv1.SchemeGroupVersion.WithKind("Role"),
-		Plural:     "roles",
-		Namespaced: true,
-		NewList:    func() runtime.Object { return &rbacv1.RoleList{} },
-		NameRule:   path.ValidatePathSegmentName,
+		GVK:            rbacv1.SchemeGroupVersion.WithKind("Role"),
+		Plural:         "roles",
+		Namespaced:     true,
+		NewList:        func() runtime.Object { return &rbacv1.RoleList{} },
+		NameRule:       path.ValidatePathSegmentName,
+		CreateOnUpdate: true,
 
 		Validate: func(r *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true, field.NewPath("rules")) },
 		Columns:  roleColumns(),
@@ -32,10 +33,11 @@ func Role() *kinds.Kind {
 // ClusterRole is rbac.authorization.k8s.io/v1 clusterroles.
 func ClusterRole() *kinds.Kind {
 	return kinds.New(kinds.Spec[rbacv1.ClusterRole, *rbacv1.ClusterRole]{
-		GVK:      rbacv1.SchemeGroupVersion.WithKind("ClusterRole"),
-		Plural:   "clusterroles",
-		NewList:  func() runtime.Object { return &rbacv1.ClusterRoleList{} },
-		NameRule: path.ValidatePathSegmentName,
+		GVK:            rbacv1.SchemeGroupVersion.WithKind("ClusterRole"),
+		Plural:         "clusterroles",
+		NewList:        func() runtime.Object { return &rbacv1.ClusterRoleList{} },
+		NameRule:       path.ValidatePathSegmentName,
+		CreateOnUpdate: true,
 
 		Validate: validateClusterRole,
 		Columns:  roleColumns(),
