@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
 	"k8s.io/klog/v2"
 )
@@ -30,4 +29,4 @@ func newLogger(cfg *config, out io.Writer) (*slog.Logger, error) {
 	return log, nil
 }
 
-func processLogger(cfg *config) (*slog.Logger, error) { return newLogger(cfg, os.Stderr) }
+func processLogger(cfg *config) (*slog.Logger, error) { return newLogger(cfg, logOutput(cfg)) }
