@@ -18,7 +18,7 @@ import (
 var (
 	binary = flag.String("binary", filepath.Join("..", "..", "bin", "canopus"), "the canopus to try")
 	nodes  = flag.Int("nodes", 300, "hollow nodes")
-	pods   = flag.Int("pods", 6000, "pods on them")
+	pods   = flag.Int("pods", 4500, "pods on them")
 )
 
 // trial is the one cluster of a run and what is noted of it.
