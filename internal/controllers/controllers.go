@@ -37,6 +37,7 @@ import (
 	"canopus/internal/controllers/namespace"
 	"canopus/internal/controllers/nodeipam"
 	"canopus/internal/controllers/nodelifecycle"
+	"canopus/internal/controllers/nodettl"
 	"canopus/internal/controllers/persistentvolume"
 	"canopus/internal/controllers/podautoscaler"
 	"canopus/internal/controllers/podgc"
@@ -103,6 +104,7 @@ func All() []Controller {
 		{"root-ca-certificate-publisher-controller", "root-ca-cert-publisher", newRootCA},
 		{"node-controller", "node-controller", newNodeLifecycle},
 		{"cidrAllocator", "node-controller", newNodeIPAM},
+		{"ttl-controller", "ttl-controller", func(_ Config, p Parts) (Runner, error) { return nodettl.New(p.Deps) }},
 		{"taint-eviction-controller", "node-controller", func(_ Config, p Parts) (Runner, error) { return tainteviction.New(p.Deps) }},
 		{"device-taint-eviction-controller", "device-taint-eviction-controller", func(_ Config, p Parts) (Runner, error) { return devicetainteviction.New(p.Deps) }},
 		{"resource_claim", "resource-claim-controller", func(_ Config, p Parts) (Runner, error) { return resourceclaim.New(p.Deps) }},
