@@ -92,13 +92,7 @@ func (c *Controller) setChanged(old, ds *appsv1.DaemonSet) []types.NamespacedNam
 }
 
 func revisionChanged(old, r *appsv1.ControllerRevision) []types.NamespacedName {
-	if r == nil {
-		r = old
-	}
-	if key, ok := reconcile.ControlledBy(r, kind); ok {
-		return []types.NamespacedName{key}
-	}
-	return nil
+	return reconcile.Controllers(kind, old, r)
 }
 
 // nodeChanged names every set if what decides about daemons has changed.
@@ -125,15 +119,7 @@ func (c *Controller) matching(namespace string, want func(*appsv1.DaemonSet) boo
 
 // podChanged names the sets that controlled or control the pod, or may adopt it.
 func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
-	var keys []types.NamespacedName
-	for _, p := range []*corev1.Pod{old, pod} {
-		if p == nil {
-			continue
-		}
-		if key, ok := reconcile.ControlledBy(p, kind); ok && (len(keys) == 0 || keys[0] != key) {
-			keys = append(keys, key)
-		}
-	}
+	keys := reconcile.Controllers(kind, old, pod)
 	if pod == nil || metav1.GetControllerOfNoCopy(pod) != nil || !podstate.Active(pod) {
 		return keys
 	}

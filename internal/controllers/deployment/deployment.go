@@ -70,15 +70,7 @@ func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
 // setChanged names the Deployments that controlled or control the ReplicaSet, or may adopt it.
 func (c *Controller) setChanged(old, rs *appsv1.ReplicaSet) []types.NamespacedName {
-	var keys []types.NamespacedName
-	for _, s := range []*appsv1.ReplicaSet{old, rs} {
-		if s == nil {
-			continue
-		}
-		if key, ok := reconcile.ControlledBy(s, kind); ok && (len(keys) == 0 || keys[0] != key) {
-			keys = append(keys, key)
-		}
-	}
+	keys := reconcile.Controllers(kind, old, rs)
 	if rs == nil || metav1.GetControllerOfNoCopy(rs) != nil {
 		return keys
 	}

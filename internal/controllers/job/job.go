@@ -113,15 +113,7 @@ func (c *Controller) jobChanged(old, j *batchv1.Job) []types.NamespacedName {
 
 // podChanged names the Jobs that controlled or control the pod, or may adopt it.
 func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
-	var keys []types.NamespacedName
-	for _, p := range []*corev1.Pod{old, pod} {
-		if p == nil {
-			continue
-		}
-		if key, ok := reconcile.ControlledBy(p, kind); ok && (len(keys) == 0 || keys[0] != key) {
-			keys = append(keys, key)
-		}
-	}
+	keys := reconcile.Controllers(kind, old, pod)
 	if pod == nil {
 		c.forget(old.UID)
 		return keys

@@ -55,6 +55,24 @@ func ControlledBy(obj metav1.Object, kind string) (types.NamespacedName, bool) {
 	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: ref.Name}, true
 }
 
+// Controllers returns the keys of the controllers of the given kind that an object had and has: none, one, or two after a change
+// of hands. Either state may be nil.
+func Controllers[T any, P interface {
+	*T
+	metav1.Object
+}](kind string, old, now P) []types.NamespacedName {
+	var keys []types.NamespacedName
+	for _, obj := range []P{old, now} {
+		if obj == nil {
+			continue
+		}
+		if key, ok := ControlledBy(obj, kind); ok && (len(keys) == 0 || keys[0] != key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // Claim is what an owner must do about an object that may be its own.
 type Claim int
 

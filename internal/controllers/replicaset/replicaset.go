@@ -77,15 +77,7 @@ func (c *Controller) setChanged(old, obj any) []types.NamespacedName {
 
 // podChanged names the sets that controlled or control the pod, or may adopt it.
 func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
-	var keys []types.NamespacedName
-	for _, p := range []*corev1.Pod{old, pod} {
-		if p == nil {
-			continue
-		}
-		if key, ok := reconcile.ControlledBy(p, c.kind.gvk.Kind); ok && (len(keys) == 0 || keys[0] != key) {
-			keys = append(keys, key)
-		}
-	}
+	keys := reconcile.Controllers(c.kind.gvk.Kind, old, pod)
 	if pod == nil || metav1.GetControllerOfNoCopy(pod) != nil || !podstate.Active(pod) {
 		return keys
 	}

@@ -98,26 +98,12 @@ func (c *Controller) setChanged(old, set *appsv1.StatefulSet) []types.Namespaced
 }
 
 func revisionChanged(old, r *appsv1.ControllerRevision) []types.NamespacedName {
-	if r == nil {
-		r = old
-	}
-	if key, ok := reconcile.ControlledBy(r, kind); ok {
-		return []types.NamespacedName{key}
-	}
-	return nil
+	return reconcile.Controllers(kind, old, r)
 }
 
 // podChanged names the sets that controlled or control the pod, or may adopt it, or wait for its name.
 func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
-	var keys []types.NamespacedName
-	for _, p := range []*corev1.Pod{old, pod} {
-		if p == nil {
-			continue
-		}
-		if key, ok := reconcile.ControlledBy(p, kind); ok && (len(keys) == 0 || keys[0] != key) {
-			keys = append(keys, key)
-		}
-	}
+	keys := reconcile.Controllers(kind, old, pod)
 	left := pod == nil
 	if left {
 		pod = old
