@@ -5,11 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/yaml"
-
 	"canopus/internal/kinds"
-	"canopus/internal/kinds/builtin"
 )
 
 // immutables are objects, and what changes to them lead to: the field and text of the refusal, or nothing. Clients match
@@ -156,29 +152,17 @@ var immutables = []struct {
 func TestImmutableFields(t *testing.T) {
 	t.Parallel()
 	for _, tc := range immutables {
-		var meta struct{ APIVersion, Kind string }
-		if err := yaml.Unmarshal([]byte(tc.base), &meta); err != nil {
-			t.Fatal(err)
-		}
-		served, ok := builtin.Set().Kind(schema.FromAPIVersionAndKind(meta.APIVersion, meta.Kind))
-		if !ok {
-			t.Fatalf("%s %s is not served", meta.APIVersion, meta.Kind)
-		}
-		k := served.Kind
-		old := k.New().(kinds.Object)
-		if err := yaml.UnmarshalStrict([]byte(tc.base), old); err != nil {
-			t.Fatalf("%s: %v", meta.Kind, err)
-		}
+		k, old := parse(t, tc.base)
 		k.Default(old)
 		k.PrepareCreate(old)
 		if errs := k.Validate(old); len(errs) > 0 {
-			t.Errorf("%s: the base is refused: %v", meta.Kind, errs)
+			t.Errorf("%s: the base is refused: %v", k.GVK.Kind, errs)
 		}
 		old.SetResourceVersion("1")
 		for change, want := range tc.changes {
 			obj := old.DeepCopyObject().(kinds.Object)
 			if err := json.Unmarshal([]byte(change), obj); err != nil {
-				t.Fatalf("%s: %s: %v", meta.Kind, change, err)
+				t.Fatalf("%s: %s: %v", k.GVK.Kind, change, err)
 			}
 			k.Default(obj)
 			k.PrepareUpdate(obj, old)
@@ -188,7 +172,7 @@ func TestImmutableFields(t *testing.T) {
 				got = append(got, e.Field+": "+e.Detail)
 			}
 			if text := strings.Join(got, "; "); (text == "") != (want == "") || !strings.Contains(text, want) {
-				t.Errorf("%s: %s: refused %q, want %q", meta.Kind, change, text, want)
+				t.Errorf("%s: %s: refused %q, want %q", k.GVK.Kind, change, text, want)
 			}
 		}
 	}
