@@ -22,6 +22,14 @@ type class struct {
 	lastUsed uint64
 }
 
+// another is a pod of the class that no node is reserved for.
+func (k *class) another() *podInfo {
+	p, pod := *k.info, *k.info.pod
+	pod.UID = ""
+	p.pod = &pod
+	return &p
+}
+
 // classes finds the class of a pod by its signature. Owned by the scheduling goroutine.
 type classes struct {
 	bySignature map[string]*class

@@ -110,7 +110,7 @@ type benchRig struct {
 	gone  bool                      // victims, so that a pod has become worth another try
 }
 
-func newBenchRig(b *testing.B, nodes int) *benchRig {
+func newBenchRig(b testing.TB, nodes int) *benchRig {
 	b.Helper()
 	client, err := kubernetes.NewForConfig(&rest.Config{}) // nothing is sent
 	if err != nil {

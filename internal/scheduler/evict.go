@@ -50,7 +50,7 @@ func (s *Scheduler) abandon(uid types.UID, to plan) {
 			at.evicting = false
 		}
 	}
-	s.cluster.dismiss(uid)
+	s.release(uid)
 	s.queue.rethink(uid, s.Clock.Now())
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
@@ -22,8 +23,19 @@ type gangs struct {
 	groups  map[types.NamespacedName]*schedulingv1beta1.PodGroup
 	members map[types.NamespacedName]map[types.UID]*corev1.Pod // those that have ended or are about to end left out
 	held    map[types.UID]bool                                 // members that wait for their group to be there, or to be enough
+	unsaid  []unsaid                                           // held members that have not been told why, in the order in which they will be
 	of      map[types.UID]types.NamespacedName
 }
+
+// unsaid is a pod that is held. The pods of a gang come one after another: what one of them lacks is said of those only that
+// still lack it after a while.
+type unsaid struct {
+	pod *corev1.Pod
+	at  time.Time
+}
+
+// tellAfter is how long a pod is held before that is said.
+const tellAfter = time.Second
 
 func newGangs() *gangs {
 	return &gangs{
@@ -114,10 +126,25 @@ func (s *Scheduler) hold(pod *corev1.Pod) bool {
 	s.forgetWaiting(pod.UID)
 	s.gangs.held[pod.UID] = true
 	if !again {
-		v := refusalNote{pod: pod, reason: corev1.PodReasonUnschedulable, message: why}
-		s.outbox.send(func(ctx context.Context) { s.explain(ctx, v) })
+		s.gangs.unsaid = append(s.gangs.unsaid, unsaid{pod, s.Clock.Now().Add(tellAfter)})
 	}
 	return true
+}
+
+// tellHeld says of the pods that have been held for a while what they wait for.
+func (s *Scheduler) tellHeld(now time.Time) {
+	g := s.gangs
+	for len(g.unsaid) > 0 && !g.unsaid[0].at.After(now) {
+		pod := g.unsaid[0].pod
+		g.unsaid = g.unsaid[1:]
+		if why := g.waiting(g.of[pod.UID]); g.held[pod.UID] && why != "" {
+			v := refusalNote{pod: pod, reason: corev1.PodReasonUnschedulable, message: why}
+			s.outbox.send(func(ctx context.Context) { s.explain(ctx, v) })
+		}
+	}
+	if len(g.unsaid) == 0 {
+		g.unsaid = nil
+	}
 }
 
 // letIn puts the held members of a group into the queue, if it is worth trying.
@@ -261,7 +288,7 @@ func (s *Scheduler) dissolve(g *schedulingv1beta1.PodGroup, seats []*seat, have 
 
 // commit has a placed pod bound.
 func (s *Scheduler) commit(one *seat) {
-	s.cluster.dismiss(one.w.info.pod.UID)
+	s.release(one.w.info.pod.UID)
 	s.note(one.w, &one.d, s.optionsOf(one.w.info.pod).rules)
 	send := s.outbox.send
 	if one.set.waits() {
@@ -297,6 +324,7 @@ func (q *queue) pull(uid types.UID) *queued {
 	q.take(w)
 	delete(q.pods, uid)
 	w.attempts++
+	w.awaiting = false
 	return w
 }
 

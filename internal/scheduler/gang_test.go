@@ -186,3 +186,25 @@ func TestMembership(t *testing.T) {
 		t.Errorf("left behind: %+v", g)
 	}
 }
+
+// TestHeldPodsAreToldLate: a gang whose pods come one after another is no news; one that stays incomplete is.
+func TestHeldPodsAreToldLate(t *testing.T) {
+	t.Parallel()
+	r := newBenchRig(t, 1)
+	for i := range benchGang { // complete
+		r.come(fmt.Sprintf("g%d", i), inGroup("g"))
+	}
+	r.come("h", inGroup("h"))
+	r.s.tellHeld(r.clock.Now())
+	if got := len(r.s.outbox.items); got != 0 {
+		t.Errorf("%d pods were told at once", got)
+	}
+	if at := r.s.gangs.unsaid[0].at; !at.Equal(r.clock.Now().Add(tellAfter)) {
+		t.Errorf("the first is told at %v", at)
+	}
+	r.clock.Step(tellAfter)
+	r.s.tellHeld(r.clock.Now())
+	if got := len(r.s.outbox.items); got != 1 || len(r.s.gangs.unsaid) != 0 {
+		t.Errorf("%d pods were told, %d are to be, want 1 and none", got, len(r.s.gangs.unsaid))
+	}
+}

@@ -83,8 +83,19 @@ func tryNext(s *Scheduler, more *corev1.Pod) {
 	s.queue.set(s.cluster.pending(more), now)
 	for w := s.queue.pop(now); w != nil; w = s.queue.pop(now) {
 		o := testOptions()
-		if d := decide(s.cluster, w.info, o); d.node == "" {
-			s.queue.refuse(w, o.rules, d.blockers, now)
+		d := decide(s.cluster, w.info, o)
+		if d.node != "" {
+			s.release(w.info.pod.UID)
+			continue
 		}
+		if to := d.plan; to.node != nil {
+			s.cluster.nominate(w.info, to.node.name)
+			for _, v := range to.victims { // they take their time
+				s.cluster.placed[v.pod.UID].evicting = true
+			}
+		}
+		nominee := s.cluster.nominations[w.info.pod.UID]
+		w.awaiting = nominee != nil && s.cluster.vacates(nominee)
+		s.queue.refuse(w, o.rules, d.blockers, now)
 	}
 }

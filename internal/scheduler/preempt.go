@@ -88,15 +88,20 @@ func search(c *cluster, p *podInfo, o options, d *decision) (*plan, tally) {
 // awaitsVictims reports whether pods that were evicted for p are still leaving its nominated node.
 func awaitsVictims(c *cluster, p *podInfo, d *decision) bool {
 	nominee := c.nominations[p.pod.UID]
-	if nominee == nil {
+	if nominee == nil || !slices.Contains(d.helpful, c.nodes[nominee.node]) {
 		return false
 	}
+	return c.vacates(nominee)
+}
+
+// vacates reports whether pods are leaving a node for the sake of one that it is reserved for.
+func (c *cluster) vacates(nominee *nomination) bool {
 	n := c.nodes[nominee.node]
-	if n == nil || !slices.Contains(d.helpful, n) {
+	if n == nil {
 		return false
 	}
 	for uid, q := range n.pods {
-		if q.priority < p.priority && (c.placed[uid].evicting || preempted(q.pod)) {
+		if q.priority < nominee.info.priority && (c.placed[uid].evicting || preempted(q.pod)) {
 			return true
 		}
 	}

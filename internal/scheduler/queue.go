@@ -37,6 +37,7 @@ type queued struct {
 	ready    time.Time // backing off until then; refused: last refused at
 	rules    []rule    // refused: those of its profile
 	blockers ruleSet   // refused: those that did it
+	awaiting bool      // refused: pods are leaving a node for its sake
 }
 
 type place int
@@ -82,12 +83,14 @@ func (nobody) blocked(*queued, int) {}
 type blockedBy struct {
 	rules    *rule // the first of the profile's
 	blockers ruleSet
+	awaiting bool
 }
 
 // blocked are the pods that the same rules refuse, by class: a hint is asked once for a class.
 type blocked struct {
 	rules    []rule
 	blockers ruleSet
+	awaiting bool
 	turns    change // what can help one of them
 	classes  map[*class]map[*queued]bool
 }
@@ -170,6 +173,7 @@ func (q *queue) pop(now time.Time) *queued {
 	q.take(w)
 	delete(q.pods, w.info.pod.UID)
 	w.attempts++
+	w.awaiting = false
 	return w
 }
 
@@ -194,13 +198,31 @@ func (q *queue) happened(c *cluster, e *event, now time.Time) {
 			continue
 		}
 		for class, pods := range b.classes {
-			if !b.helps(c, class.info, e) {
+			if !b.helps(c, class.info, e) || b.awaiting && !b.fits(c, class.another(), e.node) {
 				continue
 			}
 			for w := range pods {
 				q.take(w)
 				q.wake(w, e.label(), now)
 			}
+		}
+	}
+	if e.node != nil {
+		q.vacated(c, e, now)
+	}
+}
+
+// vacated wakes the pods for which the last victim has left the node, and those that no longer need to wait for it.
+func (q *queue) vacated(c *cluster, e *event, now time.Time) {
+	for uid, nominee := range c.nominees[e.node.name] {
+		w := q.pods[uid]
+		if w == nil || w.place != refused || !w.awaiting {
+			continue
+		}
+		b := q.blocked[w.blockedBy()]
+		if e.what&podGone != 0 && !c.vacates(nominee) || b.turns&e.what != 0 && b.fits(c, w.info, e.node) {
+			q.take(w)
+			q.wake(w, e.label(), now)
 		}
 	}
 }
@@ -216,6 +238,27 @@ func (b *blocked) helps(c *cluster, p *podInfo, e *event) bool {
 		}
 	}
 	return false
+}
+
+// fits reports whether a node that something happened to has become good enough for p as it is; true when something else may
+// have. To pods for which others are leaving a node already it is of no use that more could be evicted: all of them would try
+// again with each victim that goes.
+func (b *blocked) fits(c *cluster, p *podInfo, n *node) bool {
+	for i := range b.rules {
+		if b.blockers.has(i) && !b.rules[i].local {
+			return true // it looks beyond the node
+		}
+	}
+	if n == nil || b.blockers == 0 {
+		return true
+	}
+	if n.object == nil {
+		return false
+	}
+	c.candidates()                                // so that rules find the node where they look for it
+	defer func(gen uint64) { n.gen = gen }(n.gen) // in the end nothing has changed
+	why, _ := refusal(c, p, n, b.rules)
+	return !why.refuses()
 }
 
 // expire wakes the pods that were refused too long ago.
@@ -290,7 +333,7 @@ func (q *queue) take(w *queued) {
 }
 
 func (w *queued) blockedBy() blockedBy {
-	by := blockedBy{blockers: w.blockers}
+	by := blockedBy{blockers: w.blockers, awaiting: w.awaiting}
 	if len(w.rules) > 0 {
 		by.rules = &w.rules[0]
 	}
@@ -301,7 +344,7 @@ func (q *queue) block(w *queued) {
 	by := w.blockedBy()
 	b := q.blocked[by]
 	if b == nil {
-		b = &blocked{rules: w.rules, blockers: w.blockers, classes: map[*class]map[*queued]bool{}}
+		b = &blocked{rules: w.rules, blockers: w.blockers, awaiting: w.awaiting, classes: map[*class]map[*queued]bool{}}
 		if w.blockers == 0 {
 			b.turns = nodeAdded // there was no node
 		}

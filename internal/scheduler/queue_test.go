@@ -97,3 +97,48 @@ func TestRemoveFromEveryPlace(t *testing.T) {
 		})
 	}
 }
+
+// TestVictimsWakeOnlyTheirPreemptor: while pods leave many nodes for the sake of others, each of those tries again when its own
+// victims are gone, not with each one that goes.
+func TestVictimsWakeOnlyTheirPreemptor(t *testing.T) {
+	t.Parallel()
+	const nodes = 20
+	r := newBenchRig(t, nodes)
+	c := r.s.cluster
+	for i := range nodes * 4 {
+		c.place(newPodInfo(testPod(fmt.Sprintf("low%d", i), cpu("900m"))), fmt.Sprintf("n%05d", i%nodes), false)
+	}
+	for i := range nodes {
+		r.come(fmt.Sprintf("high%d", i), with(cpu("3"), priority(10)))
+	}
+	tries := 0
+	try := func() {
+		for w := r.s.queue.pop(r.clock.Now()); w != nil; w = r.s.queue.pop(r.clock.Now()) {
+			tries++
+			r.s.schedule(w)
+		}
+	}
+	try()
+	var victims []*corev1.Pod
+	for _, at := range c.placed {
+		if at.evicting {
+			victims = append(victims, at.info.pod)
+		}
+	}
+	if len(victims) != 3*nodes || tries != nodes {
+		t.Fatalf("%d victims after %d tries, want %d after %d", len(victims), tries, 3*nodes, nodes)
+	}
+	for _, v := range victims {
+		r.s.forgetPod(v)
+		r.clock.Step(time.Minute)
+		try()
+	}
+	for uid := range r.tried {
+		if c.placed[uid] == nil {
+			t.Errorf("pod %s has no node", uid)
+		}
+	}
+	if tries != 2*nodes {
+		t.Errorf("%d tries, want %d: one to find victims and one when they are gone", tries, 2*nodes)
+	}
+}

@@ -176,7 +176,9 @@ func (s *Scheduler) loop(ctx context.Context) {
 		for _, item := range s.inbox.take() {
 			item(s)
 		}
-		w := s.queue.pop(s.Clock.Now())
+		now := s.Clock.Now()
+		s.tellHeld(now)
+		w := s.queue.pop(now)
 		s.metrics.queued(s.queue)
 		if w != nil {
 			s.schedule(w)
@@ -188,7 +190,11 @@ func (s *Scheduler) loop(ctx context.Context) {
 
 func (s *Scheduler) sleep(ctx context.Context) {
 	var alarm <-chan time.Time
-	if at, ok := s.queue.next(); ok {
+	at, ok := s.queue.next()
+	if held := s.gangs.unsaid; len(held) > 0 && (!ok || held[0].at.Before(at)) {
+		at, ok = held[0].at, true
+	}
+	if ok {
 		timer := s.Clock.NewTimer(at.Sub(s.Clock.Now()))
 		defer timer.Stop()
 		alarm = timer.C()
@@ -224,8 +230,8 @@ func (s *Scheduler) schedule(w *queued) {
 		s.refuse(w, &d)
 		return
 	}
-	s.cluster.dismiss(w.info.pod.UID)
 	s.cluster.place(w.info, d.node, true)
+	s.release(w.info.pod.UID)
 	s.note(w, &d, o.rules)
 	send := s.outbox.send
 	if set.waits() {
@@ -257,20 +263,37 @@ func (s *Scheduler) reserve(w *queued, d *decision) (reservations, reason) {
 	return set, reason{}
 }
 
+// release ends a pod's nomination, and wakes whom the room helps that was kept for it.
+func (s *Scheduler) release(uid types.UID) {
+	nominee := s.cluster.nominations[uid]
+	if nominee == nil {
+		return
+	}
+	s.cluster.dismiss(uid)
+	if at := s.cluster.placed[uid]; at != nil && at.node.name == nominee.node {
+		return // it has taken the room
+	}
+	if n := s.cluster.nodes[nominee.node]; n != nil {
+		s.queue.happened(s.cluster, &event{what: podGone, node: n, pod: nominee.info}, s.Clock.Now())
+	}
+}
+
 // refuse puts a pod that has no node back to wait, and has it said why.
 func (s *Scheduler) refuse(w *queued, d *decision) {
 	s.metrics.attempt(resultUnschedulable, s.Clock.Since(w.tried))
 	if d.total > 0 {
 		s.metrics.preempted(len(d.plan.victims))
 	}
-	s.queue.refuse(w, s.optionsOf(w.info.pod).rules, d.blockers, s.Clock.Now())
-	s.freeClaim(w.info, d)
 	switch {
 	case d.plan.node != nil:
 		s.preempt(w.info, d.plan)
 	case !d.plan.keep:
-		s.cluster.dismiss(w.info.pod.UID)
+		s.release(w.info.pod.UID)
 	}
+	nominee := s.cluster.nominations[w.info.pod.UID]
+	w.awaiting = nominee != nil && s.cluster.vacates(nominee)
+	s.queue.refuse(w, s.optionsOf(w.info.pod).rules, d.blockers, s.Clock.Now())
+	s.freeClaim(w.info, d)
 	s.note(w, d, s.optionsOf(w.info.pod).rules)
 	v := refusalNote{pod: w.info.pod, reason: corev1.PodReasonUnschedulable, message: d.message(), nominated: s.cluster.nominated(w.info.pod.UID)}
 	to := d.plan
@@ -345,7 +368,7 @@ func (s *Scheduler) observePlaced(pod *corev1.Pod, now time.Time) {
 
 func (s *Scheduler) forgetWaiting(uid types.UID) {
 	s.queue.remove(uid)
-	s.cluster.dismiss(uid)
+	s.release(uid)
 	delete(s.gangs.held, uid)
 	delete(s.consulted, uid)
 }
@@ -373,6 +396,9 @@ func (s *Scheduler) observeNode(n *corev1.Node) {
 }
 
 func (s *Scheduler) forgetNode(n *corev1.Node) {
+	for uid := range s.cluster.nominees[n.Name] {
+		s.queue.rethink(uid, s.Clock.Now()) // what it waited for will not be
+	}
 	s.cluster.removeNode(n.Name)
 	s.queue.happened(s.cluster, &event{what: nodeGone}, s.Clock.Now())
 }
