@@ -20,7 +20,7 @@ import (
 // scaleOptions are the flags of the group scale.
 type scaleOptions struct {
 	nodes, pods, roll, rack int
-	series                  string
+	series, note            string
 	limit                   time.Duration
 }
 
@@ -30,6 +30,7 @@ func (o *scaleOptions) register(f *flag.FlagSet) {
 	f.IntVar(&o.roll, "scale-roll", 1000, "scale: Deployments that are updated")
 	f.IntVar(&o.rack, "scale-rack", 250, "scale: nodes that fail together")
 	f.StringVar(&o.series, "scale-series", filepath.Join("bin", "scale.json"), "scale: file for the series over time")
+	f.StringVar(&o.note, "scale-note", "", "scale: what else a reader must know, such as what other work the machine had")
 	f.DurationVar(&o.limit, "scale-limit", 30*time.Minute, "scale: longest time of the whole run; what was measured until then is kept")
 }
 
@@ -93,6 +94,7 @@ func measureScale(ctx context.Context, b *bench) error {
 	ctx, cancel := context.WithTimeout(ctx, o.limit)
 	defer cancel()
 	r := &recorder{cluster: c, file: o.series, began: time.Now(), window: map[string]*counts{}}
+	r.series.Conditions.Note = o.note
 	err = c.Run(ctx, func(ctx context.Context) error { return r.live(ctx, o.steps(c)) })
 	if faults := c.Faults(); faults != nil {
 		r.series.Faults = strings.Split(faults.Error(), "\n")
@@ -154,7 +156,7 @@ func (r *recorder) describe() error {
 	r.series.Conditions = conditions{
 		Date: time.Now().Format(time.DateOnly), Version: v.GitVersion, CPUs: runtime.NumCPU(), MemoryGiB: short(kib / (1 << 20)), Kernel: strings.TrimSpace(string(kernel)),
 		Nodes: c.Nodes, Rack: c.Config.Rack, Pods: c.Pods, Deployments: len(c.Load), Backlog: c.Backlog,
-		ProbeRate: float64(time.Second / probePeriod), PageSize: pageSize,
+		ProbeRate: float64(time.Second / probePeriod), PageSize: pageSize, Note: r.series.Conditions.Note,
 	}
 	return nil
 }

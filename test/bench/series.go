@@ -34,6 +34,7 @@ type conditions struct {
 	Backlog     int     `json:"backlog"`
 	ProbeRate   float64 `json:"probeRate"` // requests a second, all verbs together
 	PageSize    int     `json:"pageSize"`
+	Note        string  `json:"note,omitempty"`
 }
 
 // phase is a part of the run. Memory is in MiB, times are in seconds, latencies in milliseconds.

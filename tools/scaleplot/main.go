@@ -19,13 +19,13 @@ import (
 // series is the part of the file of package bench that is shown. Units are there.
 type series struct {
 	Conditions struct {
-		Date, Version, Kernel      string
-		CPUs                       int
-		MemoryGiB                  float64
-		Nodes, Rack                int
-		Pods, Deployments, Backlog int
-		ProbeRate                  float64
-		PageSize                   int
+		Date, Version, Kernel, Note string
+		CPUs                        int
+		MemoryGiB                   float64
+		Nodes, Rack                 int
+		Pods, Deployments, Backlog  int
+		ProbeRate                   float64
+		PageSize                    int
 	}
 	Phases  []phase
 	Samples []sample
