@@ -13,6 +13,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,6 +69,8 @@ func (n *NodeRestriction) Admit(ctx context.Context, r *admission.Request) error
 		}
 	case "coordination.k8s.io/leases":
 		return restrictLease(r, self)
+	case "resource.k8s.io/resourceslices":
+		return restrictSlice(r, self)
 	case "storage.k8s.io/csinodes":
 		if r.Name != self {
 			return forbidden(r, "can only access CSINode with the same name as the requesting node")
@@ -259,6 +262,26 @@ func restrictLease(r *admission.Request, self string) error {
 	}
 	if name != self {
 		return forbidden(r, fmt.Sprintf("can only access node lease with the same name as the requesting node %q", self))
+	}
+	return nil
+}
+
+// restrictSlice lets a node make and delete slices with devices of its own.
+func restrictSlice(r *admission.Request, self string) error {
+	obj, verb := r.Object, "create"
+	switch r.Operation {
+	case admission.Create:
+	case admission.Delete:
+		obj, verb = r.Old, "delete"
+	default:
+		obj, verb = r.Old, "update" // whose it is cannot change
+	}
+	slice, ok := obj.(*resourcev1.ResourceSlice)
+	if !ok {
+		return forbidden(r, fmt.Sprintf("unexpected type %T", obj))
+	}
+	if slice.Spec.NodeName == nil || *slice.Spec.NodeName != self {
+		return forbidden(r, "can only "+verb+" ResourceSlice with the same NodeName as the requesting node")
 	}
 	return nil
 }

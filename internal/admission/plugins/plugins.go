@@ -46,6 +46,8 @@ func Default(c Config) ([]admission.Plugin, error) {
 		ClusterTrustBundleAttest{signers},
 		CertificateSubjectRestriction{},
 		NewPodTopologyLabels(c),
+		NewDeviceAdminAccess(c),
+		DeviceClaimStatus{c.Authorizer},
 	}, nil
 }
 

@@ -17,9 +17,6 @@ import (
 )
 
 const (
-	// podClaimName is the annotation of a claim made for a pod that says what the pod calls it.
-	podClaimName = "resource.kubernetes.io/pod-claim-name"
-
 	// sharedNames is how many names are tried for a claim whose name somebody else has.
 	sharedNames = 5
 
@@ -103,7 +100,7 @@ func generate(pod *corev1.Pod, ref *corev1.PodResourceClaim, template *resourcev
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations[podClaimName] = ref.Name
+	annotations[resourcev1.PodResourceClaimAnnotation] = ref.Name
 	owner := metav1.NewControllerRef(pod, corev1.SchemeGroupVersion.WithKind("Pod"))
 	return &resourcev1.ResourceClaim{
 		ObjectMeta: metav1.ObjectMeta{

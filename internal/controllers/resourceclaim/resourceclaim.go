@@ -184,7 +184,7 @@ func (c *Controller) provide(ctx context.Context, pod *corev1.Pod) error {
 	}
 	known := make(map[string]string, len(owned)) // claims by what the pod calls them
 	for _, claim := range owned {
-		known[claim.Annotations[podClaimName]] = claim.Name
+		known[claim.Annotations[resourcev1.PodResourceClaimAnnotation]] = claim.Name
 	}
 	var errs []error
 	for _, one := range missing(pod, known) {

@@ -72,10 +72,10 @@ func TestGenerate(t *testing.T) {
 	ref := &pod.Spec.ResourceClaims[0]
 	claim := generate(pod, ref, template, 0)
 	if !strings.HasPrefix(claim.Name, "web-gpu-") || claim.Namespace != "ns" || claim.Labels["a"] != "b" || claim.Annotations["c"] != "d" ||
-		claim.Annotations[podClaimName] != "gpu" || !metav1.IsControlledBy(claim, pod) || claim.Spec.Devices.Requests[0].Name != "r" {
+		claim.Annotations[resourcev1.PodResourceClaimAnnotation] != "gpu" || !metav1.IsControlledBy(claim, pod) || claim.Spec.Devices.Requests[0].Name != "r" {
 		t.Errorf("got %+v", claim)
 	}
-	if template.Spec.Annotations[podClaimName] != "" {
+	if template.Spec.Annotations[resourcev1.PodResourceClaimAnnotation] != "" {
 		t.Error("the template was changed")
 	}
 	if again := generate(pod, ref, template, 0); again.Name != claim.Name {
