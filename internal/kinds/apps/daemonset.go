@@ -29,10 +29,12 @@ func DaemonSet() *kinds.Kind {
 		Default: defaultDaemonSet,
 		PrepareCreate: func(d *appsv1.DaemonSet) {
 			d.Status = appsv1.DaemonSetStatus{}
+			podspec.DropGated(&d.Spec.Template.Spec, nil)
 			setTemplateGeneration(d, max(1, templateGeneration(d)))
 		},
 		PrepareUpdate: func(obj, old *appsv1.DaemonSet) {
 			obj.Status = old.Status
+			podspec.DropGated(&obj.Spec.Template.Spec, &old.Spec.Template.Spec)
 			next := templateGeneration(old)
 			if !equal(obj.Spec.Template, old.Spec.Template) {
 				next++

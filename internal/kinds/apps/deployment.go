@@ -26,9 +26,12 @@ func Deployment() *kinds.Kind {
 		Namespaced: true,
 		NewList:    func() runtime.Object { return &appsv1.DeploymentList{} },
 
-		Default:       defaultDeployment,
-		Generation:    true,
-		PrepareCreate: func(d *appsv1.Deployment) { d.Status = appsv1.DeploymentStatus{} },
+		Default:    defaultDeployment,
+		Generation: true,
+		PrepareCreate: func(d *appsv1.Deployment) {
+			d.Status = appsv1.DeploymentStatus{}
+			podspec.DropGated(&d.Spec.Template.Spec, nil)
+		},
 		PrepareUpdate: prepareDeploymentUpdate,
 		Validate:      validateDeployment,
 		ValidateUpdate: func(d, old *appsv1.Deployment) field.ErrorList {
@@ -84,6 +87,7 @@ func defaultDeployment(d *appsv1.Deployment) {
 // prepareDeploymentUpdate counts annotations to what the user wants: the controller copies them to ReplicaSets.
 func prepareDeploymentUpdate(d, old *appsv1.Deployment) {
 	d.Status = old.Status
+	podspec.DropGated(&d.Spec.Template.Spec, &old.Spec.Template.Spec)
 	kinds.Bump(d, old, !equal(d.Spec, old.Spec) || !equal(d.Annotations, old.Annotations))
 }
 

@@ -25,11 +25,15 @@ func ReplicaSet() *kinds.Kind {
 		Namespaced: true,
 		NewList:    func() runtime.Object { return &appsv1.ReplicaSetList{} },
 
-		Default:       defaultReplicaSet,
-		Generation:    true,
-		PrepareCreate: func(r *appsv1.ReplicaSet) { r.Status = appsv1.ReplicaSetStatus{} },
+		Default:    defaultReplicaSet,
+		Generation: true,
+		PrepareCreate: func(r *appsv1.ReplicaSet) {
+			r.Status = appsv1.ReplicaSetStatus{}
+			podspec.DropGated(&r.Spec.Template.Spec, nil)
+		},
 		PrepareUpdate: func(r, old *appsv1.ReplicaSet) {
 			r.Status = old.Status
+			podspec.DropGated(&r.Spec.Template.Spec, &old.Spec.Template.Spec)
 			kinds.Bump(r, old, !equal(r.Spec, old.Spec))
 		},
 		Validate: validateReplicaSet,

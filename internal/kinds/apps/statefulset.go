@@ -28,10 +28,14 @@ func StatefulSet() *kinds.Kind {
 		Namespaced: true,
 		NewList:    func() runtime.Object { return &appsv1.StatefulSetList{} },
 
-		Default:       defaultStatefulSet,
-		PrepareCreate: func(s *appsv1.StatefulSet) { s.Status = appsv1.StatefulSetStatus{} },
+		Default: defaultStatefulSet,
+		PrepareCreate: func(s *appsv1.StatefulSet) {
+			s.Status = appsv1.StatefulSetStatus{}
+			podspec.DropGated(&s.Spec.Template.Spec, nil)
+		},
 		PrepareUpdate: func(obj, old *appsv1.StatefulSet) {
 			obj.Status = old.Status
+			podspec.DropGated(&obj.Spec.Template.Spec, &old.Spec.Template.Spec)
 			kinds.Bump(obj, old, !equal(obj.Spec, old.Spec))
 		},
 		Generation:     true,

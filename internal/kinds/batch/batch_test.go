@@ -167,3 +167,27 @@ func TestJobCells(t *testing.T) {
 		t.Errorf("%v", cells)
 	}
 }
+
+// TestJobScheduling: what is off does not come in, and is not lost once there.
+func TestJobScheduling(t *testing.T) {
+	t.Parallel()
+	with := func() *batchv1.Job {
+		return &batchv1.Job{Spec: batchv1.JobSpec{Scheduling: &batchv1.JobSchedulingConfiguration{}}}
+	}
+	k := batch.Job()
+	j := with()
+	if k.PrepareCreate(j); j.Spec.Scheduling != nil {
+		t.Error("a create brings it in")
+	}
+	j = with()
+	if k.PrepareUpdate(j, &batchv1.Job{}); j.Spec.Scheduling != nil {
+		t.Error("an update brings it in")
+	}
+	if k.PrepareUpdate(j, with()); j.Spec.Scheduling != nil {
+		t.Error("an update without it keeps it")
+	}
+	j = with()
+	if k.PrepareUpdate(j, with()); j.Spec.Scheduling == nil {
+		t.Error("an update loses it")
+	}
+}

@@ -30,11 +30,15 @@ func CronJob() *kinds.Kind {
 		Namespaced: true,
 		NewList:    func() runtime.Object { return &batchv1.CronJobList{} },
 
-		Default:       defaultCronJob,
-		Generation:    true,
-		PrepareCreate: func(c *batchv1.CronJob) { c.Status = batchv1.CronJobStatus{} },
+		Default:    defaultCronJob,
+		Generation: true,
+		PrepareCreate: func(c *batchv1.CronJob) {
+			c.Status = batchv1.CronJobStatus{}
+			dropGated(&c.Spec.JobTemplate.Spec, nil)
+		},
 		PrepareUpdate: func(obj, old *batchv1.CronJob) {
 			obj.Status = old.Status
+			dropGated(&obj.Spec.JobTemplate.Spec, &old.Spec.JobTemplate.Spec)
 			kinds.Bump(obj, old, !equal(obj.Spec, old.Spec))
 		},
 		Validate:       func(c *batchv1.CronJob) field.ErrorList { return append(validateCronJob(c, nil), cronJobName(c)...) },

@@ -40,6 +40,7 @@ func Job() *kinds.Kind {
 		PrepareCreate: prepareJob,
 		PrepareUpdate: func(obj, old *batchv1.Job) {
 			obj.Status = old.Status
+			dropGated(&obj.Spec, &old.Spec)
 			kinds.Bump(obj, old, !equal(obj.Spec, old.Spec))
 		},
 		Validate:       validateJob,
@@ -101,6 +102,7 @@ func defaultJob(j *batchv1.Job) {
 // prepareJob gives a Job the labels and the selector that no other has, unless its author chose to name them.
 func prepareJob(j *batchv1.Job) {
 	j.Status = batchv1.JobStatus{}
+	dropGated(&j.Spec, nil)
 	if orZero(j.Spec.ManualSelector) {
 		return
 	}
@@ -121,6 +123,19 @@ func prepareJob(j *batchv1.Job) {
 	if _, set := j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel]; !set {
 		j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel] = string(j.UID)
 	}
+}
+
+// dropGated clears what has no effect here; how the pods of a Job are scheduled together is off by default upstream.
+func dropGated(s, old *batchv1.JobSpec) {
+	if old == nil {
+		s.Scheduling = nil
+		podspec.DropGated(&s.Template.Spec, nil)
+		return
+	}
+	if old.Scheduling == nil {
+		s.Scheduling = nil
+	}
+	podspec.DropGated(&s.Template.Spec, &old.Template.Spec)
 }
 
 func ownLabels(name string, uid types.UID) map[string]string {

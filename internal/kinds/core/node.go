@@ -33,8 +33,14 @@ func Node() *kinds.Kind {
 		Prefix:     "minions/",
 		NewList:    func() runtime.Object { return &corev1.NodeList{} },
 
-		Default:        defaultNode,
-		PrepareUpdate:  func(obj, old *corev1.Node) { obj.Status = old.Status },
+		Default:       defaultNode,
+		PrepareCreate: func(n *corev1.Node) { n.Spec.PodPreemptionPolicy = nil }, // off by default upstream
+		PrepareUpdate: func(obj, old *corev1.Node) {
+			obj.Status = old.Status
+			if old.Spec.PodPreemptionPolicy == nil {
+				obj.Spec.PodPreemptionPolicy = nil
+			}
+		},
 		Validate:       validateNode,
 		ValidateUpdate: validateNodeUpdate,
 		Warnings:       nodeWarnings,

@@ -42,6 +42,7 @@ func Pod() *kinds.Kind {
 
 func preparePodUpdate(obj, old *corev1.Pod) {
 	obj.Status = old.Status
+	podspec.DropGated(&obj.Spec, &old.Spec)
 	kinds.Bump(obj, old, !equal(obj.Spec, old.Spec))
 }
 

@@ -21,10 +21,14 @@ func PodTemplate() *kinds.Kind {
 		Namespaced: true,
 		NewList:    func() runtime.Object { return &corev1.PodTemplateList{} },
 
-		ReturnDeleted:  true,
-		Default:        func(t *corev1.PodTemplate) { podspec.Default(&t.Template.Spec) },
-		Generation:     true,
-		PrepareUpdate:  func(t, old *corev1.PodTemplate) { kinds.Bump(t, old, !equal(t.Template, old.Template)) },
+		ReturnDeleted: true,
+		Default:       func(t *corev1.PodTemplate) { podspec.Default(&t.Template.Spec) },
+		Generation:    true,
+		PrepareCreate: func(t *corev1.PodTemplate) { podspec.DropGated(&t.Template.Spec, nil) },
+		PrepareUpdate: func(t, old *corev1.PodTemplate) {
+			podspec.DropGated(&t.Template.Spec, &old.Template.Spec)
+			kinds.Bump(t, old, !equal(t.Template, old.Template))
+		},
 		Validate:       validatePodTemplate,
 		ValidateUpdate: func(t, _ *corev1.PodTemplate) field.ErrorList { return validatePodTemplate(t) },
 		Warnings: func(t, old *corev1.PodTemplate) []string {

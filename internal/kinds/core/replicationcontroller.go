@@ -31,11 +31,15 @@ func ReplicationController() *kinds.Kind {
 		Prefix:     "controllers/",
 		NewList:    func() runtime.Object { return &corev1.ReplicationControllerList{} },
 
-		Default:       defaultReplicationController,
-		Generation:    true,
-		PrepareCreate: func(r *corev1.ReplicationController) { r.Status = corev1.ReplicationControllerStatus{} },
+		Default:    defaultReplicationController,
+		Generation: true,
+		PrepareCreate: func(r *corev1.ReplicationController) {
+			r.Status = corev1.ReplicationControllerStatus{}
+			dropGated(r.Spec.Template, nil)
+		},
 		PrepareUpdate: func(r, old *corev1.ReplicationController) {
 			r.Status = old.Status
+			dropGated(r.Spec.Template, old.Spec.Template)
 			kinds.Bump(r, old, !equal(r.Spec, old.Spec))
 		},
 		Validate:       validateReplicationController,
@@ -113,6 +117,17 @@ func defaultReplicationController(r *corev1.ReplicationController) {
 		}
 	}
 	podspec.Default(&t.Spec)
+}
+
+// dropGated clears what has no effect here in a template, where there is one.
+func dropGated(t, old *corev1.PodTemplateSpec) {
+	switch {
+	case t == nil:
+	case old == nil:
+		podspec.DropGated(&t.Spec, nil)
+	default:
+		podspec.DropGated(&t.Spec, &old.Spec)
+	}
 }
 
 func validateReplicationController(r *corev1.ReplicationController) field.ErrorList {

@@ -4,7 +4,7 @@
 // Defaults: defaults.go, default_volumes.go. Rules: validate.go and, by subject, annotations.go, containers.go, env.go, ports.go,
 // probes.go, resources.go, scheduling.go, security.go, topology.go, volumes.go, volume_sources.go; claim.go, persistent.go and
 // persistent_sources.go are of volumes that outlive pods. Updates: update.go, resize.go,
-// status.go. Quality of service: qos.go. Warnings: warnings.go, warnings_volumes.go.
+// status.go. What is off: gated.go. Quality of service: qos.go. Warnings: warnings.go, warnings_volumes.go.
 package podspec
 
 import (

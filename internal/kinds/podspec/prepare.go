@@ -7,6 +7,7 @@ import (
 
 // PrepareCreate gives a new pod its first status and resolves what the spec derives from the pod's own labels.
 func PrepareCreate(pod *corev1.Pod) {
+	DropGated(&pod.Spec, nil)
 	pod.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: QOS(pod)}
 	if len(pod.Spec.SchedulingGates) > 0 {
 		pod.Status.Conditions = []corev1.PodCondition{{

@@ -172,6 +172,7 @@ func PrepareEphemeral(obj, old *corev1.Pod) {
 	old.DeepCopyInto(obj)
 	obj.ResourceVersion, obj.ManagedFields = version, managed
 	obj.Spec.EphemeralContainers = added
+	DropGated(&obj.Spec, &old.Spec)
 	if !equal(obj.Spec, old.Spec) {
 		obj.Generation = old.Generation + 1
 	}
