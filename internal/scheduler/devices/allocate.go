@@ -25,7 +25,8 @@ type pick struct {
 type search struct {
 	*Inventory
 	devices []*device // of the node
-	partial bool      // some pool of the node has slices that have not been seen yet
+	partial *pool     // one of the node's that has slices that have not been seen yet
+	invalid *pool     // one of the node's whose devices cannot be given
 	held    *Held
 	claims  []*resourcev1.ResourceClaim
 	picked  [][]pick // by claim
@@ -36,23 +37,68 @@ type search struct {
 // bounds how many devices are tried.
 func (v *Inventory) Allocate(node *corev1.Node, claims []*resourcev1.ResourceClaim, held *Held, budget int) ([]*resourcev1.AllocationResult, error) {
 	s := &search{Inventory: v, held: held.above(), claims: claims, picked: make([][]pick, len(claims)), budget: budget}
-	for _, q := range v.pools(node.Name) {
-		s.partial = s.partial || q.partial
-		for _, d := range q.devices {
-			if d.reachable(node) {
-				s.devices = append(s.devices, d)
-			}
+	s.look(node)
+	for _, c := range claims {
+		if err := tooMany(c); err != nil {
+			return nil, err
 		}
 	}
 	found, err := s.request(0, 0)
-	if err != nil || !found {
+	switch {
+	case err != nil:
 		return nil, err
+	case !found && s.invalid != nil:
+		return nil, fmt.Errorf("invalid resource pools were encountered: %s: %s", s.invalid, s.invalid.invalid)
+	case !found:
+		return nil, nil
 	}
 	out := make([]*resourcev1.AllocationResult, len(claims))
 	for i, c := range claims {
 		out[i] = result(c, s.picked[i], node.Name)
 	}
 	return out, nil
+}
+
+// look finds the devices that node can reach. Those that bind at once come first.
+func (s *search) look(node *corev1.Node) {
+	var later []*device
+	for _, q := range s.pools(node.Name) {
+		for _, d := range q.devices {
+			switch {
+			case !d.reachable(node):
+			case q.partial:
+				s.partial = q
+			case q.invalid != "":
+				s.invalid = q
+			case len(d.BindingConditions) > 0:
+				later = append(later, d)
+			default:
+				s.devices = append(s.devices, d)
+			}
+		}
+	}
+	s.devices = append(s.devices, later...)
+}
+
+// tooMany is an error for a claim that asks for more devices than an allocation can name.
+func tooMany(c *resourcev1.ResourceClaim) error {
+	var sum int64
+	for i := range c.Spec.Devices.Requests {
+		r := &c.Spec.Devices.Requests[i]
+		var least int64
+		if r.Exactly != nil {
+			least = r.Exactly.Count
+		}
+		for j := range r.FirstAvailable {
+			if n := r.FirstAvailable[j].Count; j == 0 || n < least {
+				least = n
+			}
+		}
+		if sum += least; sum > resourcev1.AllocationResultsMaxSize || least > resourcev1.AllocationResultsMaxSize {
+			return fmt.Errorf("claim %s/%s, request %s: the number of devices exceeds the claim limit of %d", c.Namespace, c.Name, r.Name, resourcev1.AllocationResultsMaxSize)
+		}
+	}
+	return nil
 }
 
 // request satisfies a claim's request number at and all that follow.
@@ -97,9 +143,6 @@ func (s *search) some(claim int, a *ask, n, from int, then func() (bool, error))
 	}
 	for i := from; i < len(s.devices); i++ {
 		d := s.devices[i]
-		if d.pool.partial {
-			continue
-		}
 		ok, err := s.suits(claim, a, d)
 		if err != nil {
 			return false, err
@@ -121,8 +164,16 @@ func (s *search) some(claim int, a *ask, n, from int, then func() (bool, error))
 
 // every picks all devices that a asks for: at least one, and none of them in other hands.
 func (s *search) every(claim int, a *ask, then func() (bool, error)) (bool, error) {
-	if s.partial { // who knows what else there is
-		return false, nil
+	for _, q := range []*pool{s.partial, s.invalid} {
+		if q == nil {
+			continue
+		}
+		state := "currently being updated" // who knows what else there is
+		if q.invalid != "" {
+			state = "invalid: " + q.invalid
+		}
+		c := s.claims[claim]
+		return false, fmt.Errorf("claim %s/%s, request %s: asks for all devices, but resource pool %s is %s", c.Namespace, c.Name, a.name, q, state)
 	}
 	before := len(s.picked[claim])
 	undo := func() {
@@ -163,15 +214,12 @@ func (s *search) suits(claim int, a *ask, d *device) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("claim %s/%s: request %s: device %s/%s/%s: %w", c.Namespace, c.Name, a.name, d.Driver, d.Pool, d.Name, err)
 	}
-	if ok && d.pool.twice != "" {
-		return false, fmt.Errorf("claim %s/%s: request %s: pool %s/%s is invalid: duplicate device name %s", c.Namespace, c.Name, a.name, d.Driver, d.Pool, d.pool.twice)
-	}
-	return ok, nil
+	return ok && spacious(d, a.capacity), nil
 }
 
 // take picks d unless something is in the way.
 func (s *search) take(claim int, a *ask, d *device) bool {
-	if barred(a, d) || !agrees(s.claims[claim].Spec.Devices.Constraints, s.picked[claim], a.name, d) {
+	if barred(a, d) || s.doubled(claim, a, d) || !agrees(s.claims[claim].Spec.Devices.Constraints, s.picked[claim], a.name, d) {
 		return false
 	}
 	p := pick{ask: a, device: d}
@@ -183,9 +231,19 @@ func (s *search) take(claim int, a *ask, d *device) bool {
 	if p.consumed, fits = consumption(d, a.capacity); !fits || !s.held.free(d, p.consumed) {
 		return false
 	}
-	s.held.add(d.ID, p.consumed, 1)
+	s.held.add(d.ID, share{p.consumed != nil, p.consumed}, 1)
 	s.picked[claim] = append(s.picked[claim], p)
 	return true
+}
+
+// doubled reports whether a claim has picked d already, and could not tell the two apart.
+func (s *search) doubled(claim int, a *ask, d *device) bool {
+	for i := range s.picked[claim] {
+		if p := &s.picked[claim][i]; p.device == d && (a.admin || p.ask.admin || !ptr.Deref(d.AllowMultipleAllocations, false)) {
+			return true
+		}
+	}
+	return false
 }
 
 // back gives the last device of a claim back.
@@ -194,6 +252,6 @@ func (s *search) back(claim int) {
 	last := list[len(list)-1]
 	s.picked[claim] = list[:len(list)-1]
 	if !last.ask.admin {
-		s.held.add(last.device.ID, last.consumed, -1)
+		s.held.add(last.device.ID, share{last.consumed != nil, last.consumed}, -1)
 	}
 }

@@ -235,7 +235,11 @@ func TestCounts(t *testing.T) {
 		{"all of none", situation{slices: published(testSlice("p")), claims: claims(testClaim(exactly("r", all)))}, "none"},
 		{"all of a kind", situation{slices: two, held: claims(holding("p/a")), claims: claims(testClaim(exactly("r", all, where(`device.driver == "gpu.x.io" && false`)), exactly("q")))}, "none"},
 		{"admin looks at what others hold", situation{slices: two, held: claims(holding("p/a", "p/b")), claims: claims(testClaim(exactly("r", all, admin)))}, "r=p/a as admin r=p/b as admin"},
-		{"admin takes nothing", situation{slices: two, claims: claims(testClaim(exactly("r", all, admin), exactly("q", count(2))))}, "r=p/a as admin r=p/b as admin q=p/a q=p/b"},
+		{"admin takes nothing", situation{slices: two, claims: claims(testClaim(exactly("r", all, admin)), testClaim(exactly("q", count(2))))}, "r=p/a as admin r=p/b as admin; q=p/a q=p/b"},
+		{"admin looks at what is about to be held", situation{slices: two, claims: claims(testClaim(exactly("q")), testClaim(exactly("r", admin)))}, "q=p/a; r=p/a as admin"},
+		{"a claim names a device once", situation{slices: two, claims: claims(testClaim(exactly("r", admin), exactly("q", all, admin)))}, "none"},
+		{"more than a claim can name", situation{slices: two, claims: claims(testClaim(exactly("r", count(20)), exactly("q", count(20))))}, "error: claim ns/x, request q: the number of devices exceeds the claim limit of 32"},
+		{"more than a claim can name in one of several", situation{slices: two, claims: claims(testClaim(first("r", exactly("", count(500)), exactly(""))))}, "r/s1=p/a"},
 		{"no requests", situation{slices: two, claims: claims(testClaim())}, ""},
 		{"budget", situation{slices: two, budget: 1, claims: claims(testClaim(exactly("r", count(2))))}, "error: " + ErrBudget.Error()},
 	})
@@ -405,9 +409,13 @@ func TestPools(t *testing.T) {
 		{"whichever is seen first", situation{slices: published(now, old), claims: every}, "r=p/b"},
 		{"half", situation{slices: published(old, half), claims: one}, "none"},
 		{"both halves", situation{slices: published(old, half, rest), claims: every}, "r=p/b r=p/c"},
-		{"all, with half of a pool unseen", situation{slices: published(half, testSlice("q", testDevice("z"))), claims: every}, "none"},
+		{"all, with half of a pool unseen", situation{slices: published(half, testSlice("q", testDevice("z"))), claims: every},
+			"error: claim ns/x, request r: asks for all devices, but resource pool gpu.x.io/p is currently being updated"},
 		{"one, with half of a pool unseen", situation{slices: published(half, testSlice("q", testDevice("z"))), claims: one}, "r=q/z"},
-		{"two devices of one name", situation{slices: published(half, twice), claims: one}, "error: claim ns/x: request r: pool gpu.x.io/p is invalid: duplicate device name b"},
+		{"two devices of one name", situation{slices: published(half, twice), claims: one}, "error: invalid resource pools were encountered: gpu.x.io/p: duplicate device name b"},
+		{"two devices of one name, and another pool", situation{slices: published(half, twice, testSlice("q", testDevice("z"))), claims: one}, "r=q/z"},
+		{"all, with two devices of one name", situation{slices: published(half, twice, testSlice("q", testDevice("z"))), claims: every},
+			"error: claim ns/x, request r: asks for all devices, but resource pool gpu.x.io/p is invalid: duplicate device name b"},
 	})
 }
 
@@ -443,6 +451,12 @@ func TestSharing(t *testing.T) {
 		{"beyond the most", situation{slices: ten(steps), claims: ask("9")}, "none"},
 		{"up to a value", situation{slices: ten(values), claims: ask("2")}, "r=p/a:4"},
 		{"beyond all values", situation{slices: ten(values), claims: ask("5")}, "none"},
+		{"all that are large enough", situation{slices: published(testSlice("p", testDevice("a", shared, memory("10")), testDevice("b", shared, memory("1")), testDevice("c", shared))),
+			claims: claims(testClaim(exactly("r", all, atLeast("2"))))}, "r=p/a:2"},
+		{"all, of which one is used up", situation{slices: published(testSlice("p", testDevice("a", shared, memory("10")), testDevice("b", shared, memory("10")))), held: claims(holding("p/a=9")),
+			claims: claims(testClaim(exactly("r", all, atLeast("2"))))}, "none"},
+		{"given whole before it was to be shared", situation{slices: ten(), held: claims(holding("p/a")), claims: ask("3")}, "none"},
+		{"shared before it was to be given whole", situation{slices: published(testSlice("p", testDevice("a", memory("10")))), held: claims(holding("p/a=1")), claims: ask("3")}, "none"},
 		{"distinct keeps one claim from sharing with itself", situation{slices: published(testSlice("p", testDevice("a", shared, memory("10"), attribute("id", "1")))),
 			claims: claims(constrained(testClaim(exactly("r", count(2), atLeast("5"))), distinct(driver+"/id")))}, "none"},
 	})
@@ -466,8 +480,26 @@ func TestCounters(t *testing.T) {
 		{"not more", situation{slices: published(sets, cut), claims: claims(testClaim(exactly("r", count(3))))}, "none"},
 		{"the other half", situation{slices: published(sets, cut), held: claims(holding("p/half-0")), claims: claims(testClaim(exactly("r")))}, "r=p/half-1"},
 		{"nothing beside the whole", situation{slices: published(sets, cut), held: claims(holding("p/whole")), claims: claims(testClaim(exactly("r")))}, "none"},
-		{"counters of nothing", situation{slices: published(strange), claims: claims(testClaim(exactly("r")))}, "none"},
+		{"counters of nothing", situation{slices: published(strange), claims: claims(testClaim(exactly("r")))},
+			"error: invalid resource pools were encountered: gpu.x.io/q: device z consumes of the unknown counter set nowhere"},
+		{"counters of nothing, and others", situation{slices: published(strange, sets, cut), claims: claims(testClaim(exactly("r")))}, "r=p/whole"},
 	})
+}
+
+// TestBindingConditions: devices that bind at once are preferred, and what others need to be bound is told.
+func TestBindingConditions(t *testing.T) {
+	t.Parallel()
+	slow := func(d *resourcev1.Device) {
+		d.BindingConditions, d.BindingFailureConditions = []string{"Ready"}, []string{"Broken"}
+	}
+	s := situation{slices: published(testSlice("p", testDevice("a", slow), testDevice("b"))), claims: claims(testClaim(exactly("r", count(2))))}
+	out, err := s.allocate()
+	if got := told(out, err); got != "r=p/b r=p/a" {
+		t.Fatalf("got %s", got)
+	}
+	if r := out[0].Devices.Results; r[0].BindingConditions != nil || r[1].BindingConditions[0] != "Ready" || r[1].BindingFailureConditions[0] != "Broken" {
+		t.Errorf("got %+v", r)
+	}
 }
 
 // TestConfig: parameters of the class come first, and only those that concern devices that were given.
@@ -481,6 +513,7 @@ func TestConfig(t *testing.T) {
 		{Requests: []string{"r/s0"}, DeviceConfiguration: opaque("refused")},
 		{Requests: []string{"r"}, DeviceConfiguration: opaque("either")},
 		{DeviceConfiguration: opaque("all")},
+		{Requests: []string{"r/s1", "q"}, DeviceConfiguration: opaque("each")},
 	}
 	s := situation{slices: published(testSlice("p", testDevice("a"), testDevice("b"))), claims: claims(c), classes: map[string]*resourcev1.DeviceClass{
 		"c": {Spec: resourcev1.DeviceClassSpec{Config: []resourcev1.DeviceClassConfiguration{{DeviceConfiguration: opaque("class")}}}},
@@ -493,7 +526,7 @@ func TestConfig(t *testing.T) {
 	for _, c := range out[0].Devices.Config {
 		got = append(got, fmt.Sprintf("%s %s %v", c.Source, c.Opaque.Driver, c.Requests))
 	}
-	if want := "FromClass class [r/s1], FromClass class [q], FromClaim either [r], FromClaim all []"; strings.Join(got, ", ") != want {
+	if want := "FromClass class [], FromClaim either [r], FromClaim all [], FromClaim each []"; strings.Join(got, ", ") != want {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), want)
 	}
 }

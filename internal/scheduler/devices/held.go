@@ -12,12 +12,13 @@ import (
 type Held struct {
 	below  *Held                                                 // what else is held, not to be changed here; nil: nothing
 	whole  map[ID]int                                            // how many claims have a device; more than one only of shared devices
+	alone  map[ID]int                                            // those of them that do not share it
 	amount map[ID]map[resourcev1.QualifiedName]resource.Quantity // what of shared devices is consumed
 }
 
 // NewHeld makes one with nothing in it.
 func NewHeld() *Held {
-	return &Held{whole: map[ID]int{}, amount: map[ID]map[resourcev1.QualifiedName]resource.Quantity{}}
+	return &Held{whole: map[ID]int{}, alone: map[ID]int{}, amount: map[ID]map[resourcev1.QualifiedName]resource.Quantity{}}
 }
 
 // above makes one that begins with what h has, and leaves h alone.
@@ -39,18 +40,28 @@ func (h *Held) claim(c *resourcev1.ResourceClaim, sign int) {
 	}
 	for i := range c.Status.Allocation.Devices.Results {
 		if r := &c.Status.Allocation.Devices.Results[i]; !ptr.Deref(r.AdminAccess, false) {
-			h.add(ID{r.Driver, r.Pool, r.Device}, r.ConsumedCapacity, sign)
+			h.add(ID{r.Driver, r.Pool, r.Device}, share{r.ShareID != nil || r.ConsumedCapacity != nil, r.ConsumedCapacity}, sign)
 		}
 	}
 }
 
-func (h *Held) add(id ID, consumed map[resourcev1.QualifiedName]resource.Quantity, sign int) {
+// share is what a claim has of a device: all of it unless shared is set.
+type share struct {
+	shared   bool
+	consumed map[resourcev1.QualifiedName]resource.Quantity
+}
+
+func (h *Held) add(id ID, of share, sign int) {
+	if !of.shared {
+		h.alone[id] += sign
+	}
 	if h.whole[id] += sign; h.whole[id] == 0 {
+		delete(h.alone, id)
 		delete(h.whole, id)
 		delete(h.amount, id)
 		return
 	}
-	for name, q := range consumed {
+	for name, q := range of.consumed {
 		if h.amount[id] == nil {
 			h.amount[id] = map[resourcev1.QualifiedName]resource.Quantity{}
 		}
@@ -72,6 +83,11 @@ func (h *Held) users(id ID) int {
 	return h.whole[id] + h.below.users(id)
 }
 
+// taken reports whether a claim has a device to itself.
+func (h *Held) taken(id ID) bool {
+	return h != nil && (h.alone[id] > 0 || h.below.taken(id))
+}
+
 // consumed is how much of a device's capacity is taken.
 func (h *Held) consumed(id ID, name resourcev1.QualifiedName) resource.Quantity {
 	if h == nil {
@@ -88,6 +104,9 @@ func (h *Held) free(d *device, wanted map[resourcev1.QualifiedName]resource.Quan
 	if !ptr.Deref(d.AllowMultipleAllocations, false) {
 		return users == 0 && h.counted(d)
 	}
+	if h.taken(d.ID) { // it may have become one to be shared since
+		return false
+	}
 	for name, q := range wanted {
 		sum := h.consumed(d.ID, name)
 		sum.Add(q)
@@ -102,15 +121,9 @@ func (h *Held) free(d *device, wanted map[resourcev1.QualifiedName]resource.Quan
 func (h *Held) counted(d *device) bool {
 	for i := range d.ConsumesCounters {
 		use := &d.ConsumesCounters[i]
-		have, known := d.pool.counters[use.CounterSet]
-		if !known {
-			return false
-		}
+		have := d.pool.counters[use.CounterSet]
 		for name, want := range use.Counters {
-			all, known := have[name]
-			if !known {
-				return false
-			}
+			all := have[name] // known, or the pool were invalid
 			sum := want.Value.DeepCopy()
 			for _, other := range d.pool.devices {
 				if other != d && h.users(other.ID) > 0 {
@@ -133,20 +146,28 @@ func (d *device) uses(set, counter string) resource.Quantity {
 	return d.ConsumesCounters[at].Counters[counter].Value
 }
 
-// consumption is how much of d a request consumes, or false when it cannot be had in such amounts. Of a device that is not
-// shared nothing is consumed but all of it; what is asked for is then what it must have.
+// spacious reports whether d has what a request needs of it, in use or not.
+func spacious(d *device, asked *resourcev1.CapacityRequirements) bool {
+	if asked == nil {
+		return true
+	}
+	for name, q := range asked.Requests {
+		if have, ok := d.Capacity[name]; !ok || have.Value.Cmp(q) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// consumption is how much of d, which is spacious enough, a request consumes; false when it cannot be had in such amounts. Of a
+// device that is not shared nothing is consumed but all of it.
 func consumption(d *device, asked *resourcev1.CapacityRequirements) (map[resourcev1.QualifiedName]resource.Quantity, bool) {
+	if !ptr.Deref(d.AllowMultipleAllocations, false) {
+		return nil, true
+	}
 	var requests map[resourcev1.QualifiedName]resource.Quantity
 	if asked != nil {
 		requests = asked.Requests
-	}
-	for name, q := range requests {
-		if have, ok := d.Capacity[name]; !ok || have.Value.Cmp(q) < 0 {
-			return nil, false
-		}
-	}
-	if !ptr.Deref(d.AllowMultipleAllocations, false) {
-		return nil, true
 	}
 	out := map[resourcev1.QualifiedName]resource.Quantity{}
 	for name, have := range d.Capacity {

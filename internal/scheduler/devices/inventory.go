@@ -3,8 +3,6 @@
 //
 // Read inventory.go (what there is), held.go (what is taken), request.go (what is asked for), allocate.go (the search),
 // result.go (what is written into a claim).
-//
-// Devices with binding conditions are not given out: nobody here waits for their drivers yet.
 package devices
 
 import (
@@ -41,9 +39,11 @@ type pool struct {
 	poolKey
 	devices  []*device
 	counters map[string]map[string]resourcev1.Counter
-	partial  bool // some slices have not been seen yet
-	twice    string
+	partial  bool   // some slices have not been seen yet
+	invalid  string // why its driver must be wrong, so that none of its devices can be given
 }
+
+func (q *pool) String() string { return q.driver + "/" + q.name }
 
 type device struct {
 	ID
@@ -132,21 +132,45 @@ func newest(all []*resourcev1.ResourceSlice) map[poolKey][]*resourcev1.ResourceS
 func newPool(key poolKey, list []*resourcev1.ResourceSlice, rules []*resourcev1.DeviceTaintRule) *pool {
 	slices.SortFunc(list, func(a, b *resourcev1.ResourceSlice) int { return strings.Compare(a.Name, b.Name) })
 	q := &pool{poolKey: key, counters: map[string]map[string]resourcev1.Counter{}, partial: int64(len(list)) != list[0].Spec.Pool.ResourceSliceCount}
-	seen := map[string]bool{}
 	for _, s := range list {
 		for i := range s.Spec.SharedCounters {
-			q.counters[s.Spec.SharedCounters[i].Name] = s.Spec.SharedCounters[i].Counters
+			set := &s.Spec.SharedCounters[i]
+			if _, twice := q.counters[set.Name]; twice {
+				q.invalid = "duplicate counter set name " + set.Name
+			}
+			q.counters[set.Name] = set.Counters
 		}
 		for i := range s.Spec.Devices {
-			d := newDevice(q, s, &s.Spec.Devices[i], rules)
-			if seen[d.Name] {
-				q.twice = d.Name
-			}
-			seen[d.Name] = true
-			q.devices = append(q.devices, d)
+			q.devices = append(q.devices, newDevice(q, s, &s.Spec.Devices[i], rules))
 		}
 	}
+	if !q.partial {
+		q.check()
+	}
 	return q
+}
+
+// check finds what is wrong with a pool of which all is known.
+func (q *pool) check() {
+	seen := map[string]bool{}
+	for _, d := range q.devices {
+		if seen[d.Name] {
+			q.invalid = "duplicate device name " + d.Name
+		}
+		seen[d.Name] = true
+		for _, use := range d.ConsumesCounters {
+			set, known := q.counters[use.CounterSet]
+			if !known {
+				q.invalid = fmt.Sprintf("device %s consumes of the unknown counter set %s", d.Name, use.CounterSet)
+				continue
+			}
+			for name := range use.Counters {
+				if _, known := set[name]; !known {
+					q.invalid = fmt.Sprintf("device %s consumes the unknown counter %s/%s", d.Name, use.CounterSet, name)
+				}
+			}
+		}
+	}
 }
 
 func newDevice(q *pool, s *resourcev1.ResourceSlice, from *resourcev1.Device, rules []*resourcev1.DeviceTaintRule) *device {

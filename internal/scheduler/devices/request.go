@@ -82,7 +82,7 @@ func (v *Inventory) wants(a *ask, d *device) (bool, error) {
 
 // barred reports whether a taint of d keeps a away.
 func barred(a *ask, d *device) bool {
-	return len(d.BindingConditions) > 0 || slices.ContainsFunc(d.taints, func(t resourcev1.DeviceTaint) bool {
+	return slices.ContainsFunc(d.taints, func(t resourcev1.DeviceTaint) bool {
 		return (t.Effect == resourcev1.DeviceTaintEffectNoSchedule || t.Effect == resourcev1.DeviceTaintEffectNoExecute) && !Tolerated(t, a.tolerations)
 	})
 }

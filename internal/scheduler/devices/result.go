@@ -21,6 +21,7 @@ func result(claim *resourcev1.ResourceClaim, picked []pick, node string) *resour
 		r := resourcev1.DeviceRequestAllocationResult{
 			Request: p.ask.name, Driver: p.device.Driver, Pool: p.device.Pool, Device: p.device.Name,
 			Tolerations: p.ask.tolerations, ConsumedCapacity: p.consumed,
+			BindingConditions: p.device.BindingConditions, BindingFailureConditions: p.device.BindingFailureConditions,
 		}
 		if p.ask.admin {
 			r.AdminAccess = ptr.To(true)
@@ -40,9 +41,12 @@ func Share(a *resourcev1.AllocationResult) {
 	}
 }
 
-// configFor collects the parameters of the classes, then those of the claim, for requests that got devices.
+// configFor collects the parameters of the classes, then those of the claim, for requests that got devices. What is for all of
+// them names none.
 func configFor(claim *resourcev1.ResourceClaim, picked []pick) []resourcev1.DeviceAllocationConfiguration {
 	var out []resourcev1.DeviceAllocationConfiguration
+	var classes []*resourcev1.DeviceClass
+	users := map[*resourcev1.DeviceClass][]string{}
 	var given []string
 	for i := range picked {
 		a := picked[i].ask
@@ -50,21 +54,29 @@ func configFor(claim *resourcev1.ResourceClaim, picked []pick) []resourcev1.Devi
 			continue
 		}
 		given = append(given, a.name)
-		for _, c := range a.class.Spec.Config {
-			out = append(out, resourcev1.DeviceAllocationConfiguration{
-				Source: resourcev1.AllocationConfigSourceClass, Requests: []string{a.name}, DeviceConfiguration: c.DeviceConfiguration,
-			})
+		if users[a.class] == nil {
+			classes = append(classes, a.class)
+		}
+		users[a.class] = append(users[a.class], a.name)
+	}
+	concerns := func(requests []string, name string) bool {
+		return len(requests) == 0 || slices.Contains(requests, name) || slices.Contains(requests, resourceclaim.BaseRequestRef(name))
+	}
+	add := func(source resourcev1.AllocationConfigSource, requests []string, c resourcev1.DeviceConfiguration) {
+		if !slices.ContainsFunc(given, func(name string) bool { return !concerns(requests, name) }) {
+			requests = nil
+		}
+		out = append(out, resourcev1.DeviceAllocationConfiguration{Source: source, Requests: requests, DeviceConfiguration: c})
+	}
+	for _, class := range classes {
+		for _, c := range class.Spec.Config {
+			add(resourcev1.AllocationConfigSourceClass, users[class], c.DeviceConfiguration)
 		}
 	}
 	for _, c := range claim.Spec.Devices.Config {
-		if len(c.Requests) > 0 && !slices.ContainsFunc(given, func(name string) bool {
-			return slices.Contains(c.Requests, name) || slices.Contains(c.Requests, resourceclaim.BaseRequestRef(name))
-		}) {
-			continue
+		if slices.ContainsFunc(given, func(name string) bool { return concerns(c.Requests, name) }) {
+			add(resourcev1.AllocationConfigSourceClaim, c.Requests, c.DeviceConfiguration)
 		}
-		out = append(out, resourcev1.DeviceAllocationConfiguration{
-			Source: resourcev1.AllocationConfigSourceClaim, Requests: c.Requests, DeviceConfiguration: c.DeviceConfiguration,
-		})
 	}
 	return out
 }

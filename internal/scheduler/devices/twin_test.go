@@ -214,9 +214,9 @@ func (c *twinCase) right(picks []twinPick) bool {
 	for i, d := range c.devices {
 		users[i], used[i] = d.users, d.used
 	}
-	for _, p := range picks {
+	for i, p := range picks {
 		d := &c.devices[p.device]
-		if d.tainted && !p.want.bears {
+		if d.tainted && !p.want.bears || c.named(picks[:i], p) {
 			return false
 		}
 		if p.want.admin {
@@ -244,6 +244,13 @@ func (c *twinCase) right(picks []twinPick) bool {
 		}
 	}
 	return (!touched || slots <= c.slots) && c.agree(picks)
+}
+
+// named reports whether p's claim has named its device before, other than as a share.
+func (c *twinCase) named(before []twinPick, p twinPick) bool {
+	return slices.ContainsFunc(before, func(q twinPick) bool {
+		return q.want.claim == p.want.claim && q.device == p.device && (p.want.admin || q.want.admin || !c.devices[p.device].share)
+	})
 }
 
 // agree checks each pair of picks that a constraint binds.
