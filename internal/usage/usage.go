@@ -51,6 +51,15 @@ type Meter struct {
 
 	mu    sync.RWMutex
 	known map[string]*agent // by node
+	lost  lost
+}
+
+// lost is what there is to warn about: nodes that have failed to answer twice, since the last round. Once is chance: a node that
+// starts or ends.
+type lost struct {
+	nodes int
+	node  string // one of them
+	err   error  // and why
 }
 
 // agent is what is known of one node. Guarded by Meter.mu; use is immutable and replaced.
@@ -94,6 +103,7 @@ func (m *Meter) Run(ctx context.Context) error {
 
 // round starts the reading of every node that is due.
 func (m *Meter) round(ctx context.Context, readers *sync.WaitGroup) {
+	m.warn()
 	due := m.due()
 	if len(due) == 0 {
 		return
@@ -156,11 +166,21 @@ func (m *Meter) read(ctx context.Context, node string) {
 	}
 	a.failures++
 	a.skip = min(1<<min(a.failures-1, 8)-1, maxSkip)
-	level := slog.LevelDebug
-	if a.failures == 2 { // once is chance: a node that starts or ends
-		level = slog.LevelWarn
+	if a.failures == 2 {
+		m.lost = lost{m.lost.nodes + 1, node, err}
 	}
-	m.c.Log.Log(ctx, level, "what a node uses cannot be read", "node", node, "failures", a.failures, "error", err)
+	m.c.Log.Debug("what a node uses cannot be read", "node", node, "failures", a.failures, "error", err)
+}
+
+// warn tells once a round of the nodes that were lost in it: a rack that goes is one line.
+func (m *Meter) warn() {
+	m.mu.Lock()
+	l := m.lost
+	m.lost = lost{}
+	m.mu.Unlock()
+	if l.nodes > 0 {
+		m.c.Log.Warn("what nodes use cannot be read", "nodes", l.nodes, "one", l.node, "error", l.err)
+	}
 }
 
 // use returns what is known of a node, or nil when that is nothing or too old.
