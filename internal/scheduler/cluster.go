@@ -41,6 +41,7 @@ type cluster struct {
 	order       []*node // nodes with an object, zones interleaved; rebuilt when membership or zones change
 	stale       bool    // order needs rebuilding
 	placed      map[types.UID]*placed
+	inNamespace map[string]map[types.UID]*placed // the same
 	nominations map[types.UID]*nomination
 	nominees    map[string]map[types.UID]*nomination // the same by node
 	budgets     map[types.NamespacedName]*budget
@@ -63,7 +64,7 @@ type cluster struct {
 }
 
 func newCluster() *cluster {
-	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, images: map[string]int{},
+	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, inNamespace: map[string]map[types.UID]*placed{}, images: map[string]int{},
 		spread: newSpreadIndex(), affinity: newAffinityIndex(), workloads: newWorkloads(), storage: newStorage(), devices: newDeviceState(), classes: newClasses(),
 		nominations: map[types.UID]*nomination{}, nominees: map[string]map[types.UID]*nomination{}, budgets: map[types.NamespacedName]*budget{},
 	}
@@ -195,6 +196,10 @@ func (c *cluster) lift(uid types.UID) *placed {
 		return nil
 	}
 	delete(c.placed, uid)
+	namespace := at.info.pod.Namespace
+	if delete(c.inNamespace[namespace], uid); len(c.inNamespace[namespace]) == 0 {
+		delete(c.inNamespace, namespace)
+	}
 	at.node.count(at.info, -1)
 	c.touch(at.node)
 	c.spread.addPod(at.node, at.info.pod, -1)
@@ -204,7 +209,12 @@ func (c *cluster) lift(uid types.UID) *placed {
 }
 
 func (c *cluster) putBack(at *placed) {
-	c.placed[at.info.pod.UID] = at
+	pod := at.info.pod
+	c.placed[pod.UID] = at
+	if c.inNamespace[pod.Namespace] == nil {
+		c.inNamespace[pod.Namespace] = map[types.UID]*placed{}
+	}
+	c.inNamespace[pod.Namespace][pod.UID] = at
 	at.node.count(at.info, 1)
 	c.touch(at.node)
 	c.spread.addPod(at.node, at.info.pod, 1)

@@ -64,7 +64,10 @@ func (x *spreadIndex) get(c *cluster, p *podInfo, constraint *spreadConstraint) 
 		used:      x.clock,
 	}
 	for _, n := range c.nodes {
-		s.countNode(n, 1)
+		s.countDomain(n, 1)
+	}
+	for _, at := range c.inNamespace[s.namespace] { // most pods of a large cluster are elsewhere
+		s.countPod(at.node, at.info.pod, 1)
 	}
 	x.counts[constraint.key] = s
 	if x.byNamespace[s.namespace] == nil {
@@ -138,10 +141,24 @@ func (s *spreadCount) domainsOf(c *cluster) []*domain {
 	return s.located
 }
 
+// countNode counts n and its pods.
 func (s *spreadCount) countNode(n *node, sign int) {
+	d := s.countDomain(n, sign)
+	if d == nil {
+		return
+	}
+	for _, p := range n.pods {
+		if s.matches(p.pod) {
+			d.pods += sign
+		}
+	}
+}
+
+// countDomain counts n without its pods and returns its domain, nil if n is not to be counted.
+func (s *spreadCount) countDomain(n *node, sign int) *domain {
 	s.order = 0
 	if !s.eligible(n) {
-		return
+		return nil
 	}
 	value := n.object.Labels[s.topology]
 	d := s.domains[value]
@@ -149,14 +166,18 @@ func (s *spreadCount) countNode(n *node, sign int) {
 		d = &domain{}
 		s.domains[value] = d
 	}
-	d.nodes += sign
-	for _, p := range n.pods {
-		if s.matches(p.pod) {
-			d.pods += sign
-		}
-	}
-	if d.nodes == 0 {
+	if d.nodes += sign; d.nodes == 0 {
 		delete(s.domains, value)
+	}
+	return d
+}
+
+func (s *spreadCount) countPod(n *node, pod *corev1.Pod, sign int) {
+	if !s.matches(pod) || !s.eligible(n) {
+		return
+	}
+	if d := s.domains[n.object.Labels[s.topology]]; d != nil {
+		d.pods += sign
 	}
 }
 
@@ -175,12 +196,7 @@ func (x *spreadIndex) removeNode(n *node) {
 
 func (x *spreadIndex) addPod(n *node, pod *corev1.Pod, sign int) {
 	for s := range x.byNamespace[pod.Namespace] {
-		if !s.matches(pod) || !s.eligible(n) {
-			continue
-		}
-		if d := s.domains[n.object.Labels[s.topology]]; d != nil {
-			d.pods += sign
-		}
+		s.countPod(n, pod, sign)
 	}
 }
 
