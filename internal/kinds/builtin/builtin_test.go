@@ -156,17 +156,31 @@ func TestNothingPanics(t *testing.T) {
 		empty, old := k.New().(kinds.Object), k.New().(kinds.Object)
 		drive(t, k, empty, old)
 		for seed := range uint64(30) {
-			f := filler(seed)
-			obj, old := k.New().(kinds.Object), k.New().(kinds.Object)
-			f.Fill(obj)
-			f.Fill(old)
-			if seed%2 == 0 {
-				k.Default(obj)
-				k.Default(old)
-			}
-			drive(t, k, obj, old)
+			driveRandom(t, k, seed)
 		}
 	})
+}
+
+// FuzzRules is TestNothingPanics for as long as one likes.
+func FuzzRules(f *testing.F) {
+	all := builtin.Whole().Kinds()
+	for i := range all {
+		f.Add(uint16(i), uint64(0))
+	}
+	f.Fuzz(func(t *testing.T, kind uint16, seed uint64) { driveRandom(t, all[int(kind)%len(all)], seed) })
+}
+
+func driveRandom(t *testing.T, k *kinds.Kind, seed uint64) {
+	t.Helper()
+	f := filler(seed)
+	obj, old := k.New().(kinds.Object), k.New().(kinds.Object)
+	f.Fill(obj)
+	f.Fill(old)
+	if seed%2 == 0 {
+		k.Default(obj)
+		k.Default(old)
+	}
+	drive(t, k, obj, old)
 }
 
 func drive(t *testing.T, k *kinds.Kind, obj, old kinds.Object) {

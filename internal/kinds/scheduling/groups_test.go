@@ -137,6 +137,11 @@ func TestWorkload(t *testing.T) {
 		verify(t, name+" created", k.Validate(make(c.change)).ToAggregate(), c.create)
 		verify(t, name+" updated", k.ValidateUpdate(make(c.change), make(nil)).ToAggregate(), c.edit)
 	}
+	nameless := make(func(w *schedulingv1beta1.Workload) {
+		w.Spec.PodGroupTemplates = []schedulingv1beta1.PodGroupTemplate{{}}
+	})
+	none := make(func(w *schedulingv1beta1.Workload) { w.Spec.PodGroupTemplates = nil })
+	verify(t, "a nameless one where there was none", k.ValidateUpdate(nameless, none).ToAggregate(), "spec.podGroupTemplates: Forbidden")
 }
 
 func conditionNamed(name string) metav1.Condition {

@@ -1,7 +1,7 @@
 package scheduling
 
 import (
-	"strings"
+	"slices"
 
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -78,7 +78,7 @@ func validateWorkloadUpdate(w, old *schedulingv1beta1.Workload) field.ErrorList 
 	spec := field.NewPath("spec")
 	errs = append(errs, apivalidation.ValidateImmutableField(w.Spec.ControllerRef, old.Spec.ControllerRef, spec.Child("controllerRef"))...)
 	at := spec.Child("podGroupTemplates")
-	if names(w) != names(old) {
+	if !slices.EqualFunc(w.Spec.PodGroupTemplates, old.Spec.PodGroupTemplates, sameName) {
 		return append(errs, field.Forbidden(at, "templates may not be added, removed or moved"))
 	}
 	for i := range w.Spec.PodGroupTemplates {
@@ -92,10 +92,4 @@ func validateWorkloadUpdate(w, old *schedulingv1beta1.Workload) field.ErrorList 
 	return errs
 }
 
-func names(w *schedulingv1beta1.Workload) string {
-	var out []string
-	for i := range w.Spec.PodGroupTemplates {
-		out = append(out, w.Spec.PodGroupTemplates[i].Name)
-	}
-	return strings.Join(out, ",")
-}
+func sameName(a, b schedulingv1beta1.PodGroupTemplate) bool { return a.Name == b.Name }
