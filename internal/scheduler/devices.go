@@ -37,6 +37,8 @@ type deviceState struct {
 	assumed map[types.NamespacedName]*resourcev1.ResourceClaim
 	// retracted are claims from which a reservation or an allocation is being taken back.
 	retracted map[types.NamespacedName]bool
+	// waits are the pods that wait for a claim's devices to be ready.
+	waits map[types.NamespacedName][]*deviceWait
 
 	compiled  *dracel.Cache      // nil until first used
 	inventory *devices.Inventory // nil: to be taken anew
@@ -48,7 +50,7 @@ func newDeviceState() *deviceState {
 		claims: map[types.NamespacedName]*resourcev1.ResourceClaim{}, slices: map[string]*resourcev1.ResourceSlice{},
 		classes: map[string]*resourcev1.DeviceClass{}, rules: map[string]*resourcev1.DeviceTaintRule{},
 		assumed: map[types.NamespacedName]*resourcev1.ResourceClaim{}, retracted: map[types.NamespacedName]bool{},
-		held: devices.NewHeld(),
+		waits: map[types.NamespacedName][]*deviceWait{}, held: devices.NewHeld(),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -18,10 +19,11 @@ import (
 
 // deviceBinder writes allocations and reservations into claims.
 type deviceBinder struct {
-	client kubernetes.Interface
-	clock  clock.Clock
-	inbox  *inbox
-	outbox *outbox
+	client  kubernetes.Interface
+	clock   clock.Clock
+	inbox   *inbox
+	outbox  *outbox
+	timeout time.Duration // for devices to become ready
 }
 
 // reserve sets aside the devices that p's claims get on n.
@@ -46,20 +48,35 @@ func (b *deviceBinder) reserve(c *cluster, p *podInfo, n *node) (reservation, re
 	}
 	v.assume(assumed)
 	all := append(slices.Clone(w.given), assumed...)
+	wait := &deviceWait{claims: awaited(all), done: make(chan error, 1)}
+	unready := false // what prebind says of the devices; undo comes after it
 	return reservation{
 		undo: func(c *cluster) {
+			c.devices.stopWait(wait)
 			c.devices.release(assumed)
-			b.retract(c, p.pod, all, false)
+			b.retract(c, p.pod, all, unready)
 		},
 		prebind: func(ctx context.Context) error {
-			for _, claim := range all {
-				if err := b.write(ctx, claim, p.pod); err != nil {
-					return fmt.Errorf("running PreBind plugin %q: %w", "DynamicResources", err)
-				}
+			err := b.prebind(ctx, all, p.pod)
+			if err == nil && len(wait.claims) > 0 {
+				err = b.wait(ctx, wait)
+				unready = err != nil
+			}
+			if err != nil {
+				return fmt.Errorf("running PreBind plugin %q: %w", dynamicResources, err)
 			}
 			return nil
 		},
 	}, reason{}
+}
+
+func (b *deviceBinder) prebind(ctx context.Context, claims []*resourcev1.ResourceClaim, pod *corev1.Pod) error {
+	for _, claim := range claims {
+		if err := b.write(ctx, claim, pod); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // write makes claim pod's in the API: protected from deletion, allocated as want says unless it is already, and reserved. What
@@ -165,10 +182,10 @@ func idleClaim(c *cluster, p *podInfo, d *decision) *resourcev1.ResourceClaim {
 // freeClaim takes the devices back from a claim that keeps p from having a node: one at a time, it may be enough.
 func (s *Scheduler) freeClaim(p *podInfo, d *decision) {
 	if claim := idleClaim(s.cluster, p, d); claim != nil {
-		s.deviceBinder().retract(s.cluster, p.pod, []*resourcev1.ResourceClaim{claim}, true)
+		s.deviceBinder(0).retract(s.cluster, p.pod, []*resourcev1.ResourceClaim{claim}, true)
 	}
 }
 
-func (s *Scheduler) deviceBinder() *deviceBinder {
-	return &deviceBinder{client: s.Client, clock: s.Clock, inbox: s.inbox, outbox: s.outbox}
+func (s *Scheduler) deviceBinder(timeout time.Duration) *deviceBinder {
+	return &deviceBinder{client: s.Client, clock: s.Clock, inbox: s.inbox, outbox: s.outbox, timeout: timeout}
 }

@@ -26,6 +26,7 @@ func (s *Scheduler) observeDeviceClaim(c *resourcev1.ResourceClaim) {
 	if !v.setClaim(c) {
 		return
 	}
+	v.look(key)
 	e := &event{what: deviceClaimChanged, claim: key}
 	if held && c.Status.Allocation == nil {
 		e.what |= devicesFreed
@@ -36,6 +37,7 @@ func (s *Scheduler) observeDeviceClaim(c *resourcev1.ResourceClaim) {
 func (s *Scheduler) forgetDeviceClaim(c *resourcev1.ResourceClaim) {
 	key := claimKey(c)
 	s.cluster.devices.removeClaim(key)
+	s.cluster.devices.look(key)
 	s.changed(&event{what: deviceClaimChanged | devicesFreed, claim: key})
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -16,6 +17,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
+
+	"canopus/internal/scheduler/config"
 )
 
 func testDeviceClass() *resourcev1.DeviceClass {
@@ -342,4 +345,78 @@ func TestReservationsAreTakenBack(t *testing.T) {
 	refuse.Store(false)
 	r.bound("p", "a")
 	r.has("x", "poola/g", "p")
+}
+
+// tell has the driver say of a claim's only device that a condition is true.
+func (r *rig) tell(claim, condition string) {
+	r.t.Helper()
+	claims := r.ResourceV1().ResourceClaims("ns")
+	if err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		c, err := claims.Get(r.t.Context(), claim, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		got := c.Status.Allocation.Devices.Results[0]
+		c.Status.Devices = []resourcev1.AllocatedDeviceStatus{{Driver: got.Driver, Pool: got.Pool, Device: got.Device, Conditions: []metav1.Condition{
+			{Type: condition, Status: metav1.ConditionTrue, Reason: "Told", LastTransitionTime: metav1.Now()}}}}
+		_, err = claims.UpdateStatus(r.t.Context(), c, metav1.UpdateOptions{})
+		return err
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// TestDevicesThatTakeTime: a pod is bound when the driver says that its device is ready; one that fails is given back, and
+// another taken.
+func TestDevicesThatTakeTime(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	r.node("a", nil)
+	r.node("b", nil)
+	r.deviceClass()
+	slow := func(node string) *resourcev1.ResourceSlice {
+		s := testSlice(node, "g")
+		s.Spec.Devices[0].BindingConditions, s.Spec.Devices[0].BindingFailureConditions = []string{"x.io/ready"}, []string{"x.io/broken"}
+		return s
+	}
+	made, err := r.ResourceV1().ResourceSlices().Create(t.Context(), slow("a"), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.deviceClaim("x")
+	r.pod("p", usesClaims("x"))
+	r.has("x", "poola/g", "p")
+	r.bound("p", "")
+	if err := r.ResourceV1().ResourceSlices().Delete(t.Context(), made.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.tell("x", "x.io/broken")
+	r.event("p", corev1.EventTypeWarning, "FailedScheduling", `running PreBind plugin "DynamicResources": claim x binding failed: device gpu.x.io/poola/g is x.io/broken`)
+	r.has("x", "")
+	if _, err := r.ResourceV1().ResourceSlices().Create(t.Context(), slow("b"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.has("x", "poolb/g", "p")
+	r.tell("x", "x.io/ready")
+	r.bound("p", "b")
+}
+
+// TestDevicesThatAreNotReadyInTime are given back, and why the pod has no node is said.
+func TestDevicesThatAreNotReadyInTime(t *testing.T) {
+	t.Parallel()
+	r := start(t, func(c *Config, _ *rest.Config) {
+		c.Configuration = config.Default()
+		c.Configuration.Profiles[0].Args.DynamicResources.BindingTimeout = &metav1.Duration{Duration: time.Second}
+	})
+	r.node("a", nil)
+	r.deviceClass()
+	s := testSlice("a", "g")
+	s.Spec.Devices[0].BindingConditions, s.Spec.Devices[0].BindingFailureConditions = []string{"x.io/ready"}, []string{"x.io/broken"}
+	if _, err := r.ResourceV1().ResourceSlices().Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.deviceClaim("x")
+	r.pod("p", usesClaims("x"))
+	r.event("p", corev1.EventTypeWarning, "FailedScheduling", `running PreBind plugin "DynamicResources": device binding timeout`)
+	r.bound("p", "")
 }

@@ -68,7 +68,7 @@ func (s *Scheduler) makeProfiles(c *config.Configuration) error {
 				rules[j].reserve = binder.reserve
 			}
 			if rules[j].name == dynamicResources && rules[j].filter != nil {
-				rules[j].reserve = s.deviceBinder().reserve
+				rules[j].reserve = s.deviceBinder(from.Args.DynamicResources.BindingTimeout.Duration).reserve
 			}
 		}
 		args := from.Args.DefaultPreemption
