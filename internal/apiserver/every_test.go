@@ -200,4 +200,19 @@ func TestPut(t *testing.T) {
 			t.Errorf("%s: %d, want %d and %s: %s", path, resp.StatusCode, tc.want, tc.says, text)
 		}
 	}
+	// A patch is laid over what is there, and so has seen it.
+	for contentType, body := range map[string]string{
+		"application/merge-patch+json":           `{"spec":{"minAvailable":2}}`,
+		"application/strategic-merge-patch+json": `{"spec":{"minAvailable":3}}`,
+		"application/json-patch+json":            `[{"op":"replace","path":"/spec/minAvailable","value":4}]`,
+		"application/apply-patch+yaml":           strings.Replace(budget, `"minAvailable":1`, `"minAvailable":5`, 1),
+	} {
+		path := "/apis/policy/v1/namespaces/n/poddisruptionbudgets/a?fieldManager=x"
+		if strings.Contains(contentType, "apply") {
+			path += "&force=true"
+		}
+		if resp, text := send(t, s, "PATCH", path, contentType, body); resp.StatusCode != 200 {
+			t.Errorf("%s: %d %s", contentType, resp.StatusCode, text)
+		}
+	}
 }

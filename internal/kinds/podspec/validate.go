@@ -61,8 +61,8 @@ func Validate(spec *corev1.PodSpec, path *field.Path) field.ErrorList {
 	if s := spec.ActiveDeadlineSeconds; s != nil && (*s < 1 || *s > math.MaxInt32) {
 		errs = append(errs, field.Invalid(path.Child("activeDeadlineSeconds"), *s, validation.InclusiveRangeError(1, math.MaxInt32)))
 	}
-	for name, q := range spec.Overhead {
-		errs = append(errs, validateResource(name, q, path.Child("overhead").Key(string(name)))...)
+	for _, name := range sortedNames(spec.Overhead) { // upstream checks overhead as if it were limits
+		errs = append(errs, validateResource(name, spec.Overhead[name], path.Child("overhead", "limits").Key(string(name)))...)
 	}
 	return append(errs, validateOS(spec, path)...)
 }
