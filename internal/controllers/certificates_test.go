@@ -24,7 +24,7 @@ import (
 	"canopus/internal/auth/token"
 )
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -59,7 +59,7 @@ func withAuthority(t *testing.T) (*x509.Certificate, func(*Config, *rest.Config)
 }
 
 // ask creates a request as the client's user.
-func ask(t *testing.T, client kubernetes.Interface, name, signer string, subject pkix.Name, usages ...certificatesv1.KeyUsage) {
+func ask(t testing.TB, client kubernetes.Interface, name, signer string, subject pkix.Name, usages ...certificatesv1.KeyUsage) {
 	t.Helper()
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: subject}, newKey(t))
 	if err != nil {

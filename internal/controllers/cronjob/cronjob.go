@@ -6,6 +6,7 @@ package cronjob
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -100,13 +101,11 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 }
 
 func (c *Controller) apply(ctx context.Context, cron *batchv1.CronJob, a actions) error {
-	for _, j := range append(a.expired, a.replace...) {
-		if err := c.remove(ctx, cron, j); err != nil {
-			return err
-		}
+	if err := c.remove(ctx, cron, a.replace); err != nil {
+		return err
 	}
 	if a.create != nil {
-		made, err := c.create(ctx, cron, a.create)
+		made, err := c.create(ctx, cron, a)
 		if err != nil {
 			return err
 		}
@@ -125,10 +124,19 @@ func (c *Controller) apply(ctx context.Context, cron *batchv1.CronJob, a actions
 	for _, e := range a.events {
 		c.Events.Event(cron, e.kind, e.reason, e.message)
 	}
+	return c.remove(ctx, cron, a.expired)
+}
+
+func (c *Controller) remove(ctx context.Context, cron *batchv1.CronJob, jobs []*batchv1.Job) error {
+	for _, j := range jobs {
+		if err := c.removeOne(ctx, cron, j); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-func (c *Controller) remove(ctx context.Context, cron *batchv1.CronJob, j *batchv1.Job) error {
+func (c *Controller) removeOne(ctx context.Context, cron *batchv1.CronJob, j *batchv1.Job) error {
 	background := metav1.DeletePropagationBackground
 	err := c.Client.BatchV1().Jobs(j.Namespace).Delete(ctx, j.Name, metav1.DeleteOptions{
 		PropagationPolicy: &background, Preconditions: metav1.NewUIDPreconditions(string(j.UID)),
@@ -145,8 +153,9 @@ func (c *Controller) remove(ctx context.Context, cron *batchv1.CronJob, j *batch
 	return nil
 }
 
-// create returns nil without an error if the Job exists, as ours, and has ended, or if its namespace goes.
-func (c *Controller) create(ctx context.Context, cron *batchv1.CronJob, j *batchv1.Job) (*batchv1.Job, error) {
+// create returns nil without an error if the Job exists, as ours, and has ended or is listed, or if its namespace goes.
+func (c *Controller) create(ctx context.Context, cron *batchv1.CronJob, a actions) (*batchv1.Job, error) {
+	j := a.create
 	made, err := c.Client.BatchV1().Jobs(j.Namespace).Create(ctx, j, metav1.CreateOptions{})
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
@@ -160,10 +169,7 @@ func (c *Controller) create(ctx context.Context, cron *batchv1.CronJob, j *batch
 			c.Events.Eventf(cron, corev1.EventTypeWarning, "FailedCreate", "Error creating job: %s is another's", j.Name)
 			return nil, nil
 		}
-		listed := false
-		for _, r := range cron.Status.Active {
-			listed = listed || r.UID == there.UID
-		}
+		listed := slices.ContainsFunc(a.status.Active, func(r corev1.ObjectReference) bool { return r.UID == there.UID })
 		if listed || outcome(there) != "" {
 			return nil, nil
 		}

@@ -22,13 +22,13 @@ const (
 
 type event struct{ kind, reason, message string }
 
-// actions is what a CronJob needs now, in this order: old Jobs go, those in the way of the next go, the next is made, and
-// the status tells of it.
+// actions is what a CronJob needs now, in this order: the Jobs in the way of the next go, the next is made, the status tells
+// of it and of what ended, and only then old Jobs go: who comes after us learns nothing from Jobs that are gone.
 type actions struct {
-	expired []*batchv1.Job // beyond the history limits
 	replace []*batchv1.Job
 	create  *batchv1.Job
 	status  batchv1.CronJobStatus
+	expired []*batchv1.Job // beyond the history limits
 	events  []event
 	after   time.Duration // look again by then; 0: when something changes
 }
@@ -123,8 +123,14 @@ func lastDue(s schedule.Schedule, from, now time.Time) (time.Time, int) {
 	}
 }
 
-// start makes the Job that was due at a time, if policy and deadline allow.
+// start makes the Job that was due at a time, if policy and deadline allow. If it is there, only the status does not tell of
+// it yet: it must neither forbid itself nor be replaced by itself.
 func (a *actions) start(c *batchv1.CronJob, jobs []*batchv1.Job, due, now time.Time) {
+	made := jobOf(c, due)
+	if slices.ContainsFunc(jobs, func(j *batchv1.Job) bool { return j.Name == made.Name }) {
+		a.status.LastScheduleTime = &metav1.Time{Time: due}
+		return
+	}
 	if d := c.Spec.StartingDeadlineSeconds; d != nil && due.Add(time.Duration(*d)*time.Second).Before(now) {
 		a.tell(corev1.EventTypeWarning, "MissSchedule", "Missed scheduled time to start a job: %s", due.UTC().Format(time.RFC1123Z))
 		return
@@ -144,7 +150,7 @@ func (a *actions) start(c *batchv1.CronJob, jobs []*batchv1.Job, due, now time.T
 		case batchv1.AllowConcurrent:
 		}
 	}
-	a.create = jobOf(c, due)
+	a.create = made
 	a.status.LastScheduleTime = &metav1.Time{Time: due}
 }
 

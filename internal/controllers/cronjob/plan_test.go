@@ -81,6 +81,22 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+// TestMadeButNotNoted: who made the Job ended before the status told of it. It is neither made again nor replaced nor in its
+// own way, and the status tells of it once.
+func TestMadeButNotNoted(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []batchv1.ConcurrencyPolicy{batchv1.AllowConcurrent, batchv1.ForbidConcurrent, batchv1.ReplaceConcurrent} {
+		c := cronOf("* * * * *", func(s *batchv1.CronJobSpec) { s.ConcurrencyPolicy = policy })
+		now := epoch.Add(time.Minute)
+		made := plan(c, nil, now).create
+		made.UID = "made"
+		a := plan(c, []*batchv1.Job{made}, now)
+		if a.create != nil || len(a.replace) > 0 || len(a.events) > 0 || len(a.status.Active) != 1 || a.status.LastScheduleTime == nil {
+			t.Errorf("%s: %+v", policy, a)
+		}
+	}
+}
+
 // TestLastDueEqualsSlowTwin compares the search from the end with a walk from the start.
 func TestLastDueEqualsSlowTwin(t *testing.T) {
 	t.Parallel()
