@@ -112,7 +112,7 @@ func validateEvent(e *corev1.Event) field.ErrorList {
 
 // validateNewEvent checks what events.k8s.io/v1 wants of a new event: the fields of the newer style, none of the older.
 func validateNewEvent(e *corev1.Event) field.ErrorList {
-	var errs field.ErrorList
+	errs := validateSeries(e.Series)
 	if e.EventTime.IsZero() {
 		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
 	}
@@ -138,7 +138,7 @@ func validateNewEvent(e *corev1.Event) field.ErrorList {
 
 // validateEventSeries: of an event in events.k8s.io/v1, the series alone may grow.
 func validateEventSeries(e, old *corev1.Event) field.ErrorList {
-	var errs field.ErrorList
+	errs := validateSeries(e.Series)
 	for _, f := range []struct {
 		name     string
 		now, was any
@@ -158,6 +158,21 @@ func validateEventSeries(e, old *corev1.Event) field.ErrorList {
 		{"reportingInstance", e.ReportingInstance, old.ReportingInstance},
 	} {
 		errs = append(errs, immutable(f.now, f.was, field.NewPath(f.name))...)
+	}
+	return errs
+}
+
+// validateSeries: a series is of two at least, and says when the last was.
+func validateSeries(s *corev1.EventSeries) field.ErrorList {
+	if s == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	if s.Count < 2 {
+		errs = append(errs, field.Invalid(field.NewPath("series", "count"), "", "should be at least 2"))
+	}
+	if s.LastObservedTime.IsZero() {
+		errs = append(errs, field.Required(field.NewPath("series", "lastObservedTime"), ""))
 	}
 	return errs
 }

@@ -70,6 +70,7 @@ func TestNewEvents(t *testing.T) {
 		"long action":       {func(e *corev1.Event) { e.Action = long }, "action", "action"},
 		"no reason":         {func(e *corev1.Event) { e.Reason = "" }, "reason", "reason"},
 		"long message":      {func(e *corev1.Event) { e.Message = strings.Repeat("x", 1025) }, "message", "message"},
+		"series of one":     {func(e *corev1.Event) { e.Series = &corev1.EventSeries{Count: 1} }, "series.count series.lastObservedTime", ""},
 		"another namespace": {func(e *corev1.Event) { e.InvolvedObject.Namespace = "m" }, "involvedObject.namespace", "involvedObject.namespace"},
 		"of the older style too": {func(e *corev1.Event) {
 			e.FirstTimestamp, e.LastTimestamp, e.Count, e.Source.Component = ago(0), ago(0), 1, "x"
@@ -93,7 +94,10 @@ func TestEventUpdates(t *testing.T) {
 		edit func(*corev1.Event)
 		want string
 	}{
-		"series":      {func(e *corev1.Event) { e.Series = &corev1.EventSeries{Count: 2} }, ""},
+		"series": {func(e *corev1.Event) {
+			e.Series = &corev1.EventSeries{Count: 2, LastObservedTime: metav1.NewMicroTime(now)}
+		}, ""},
+		"no series":   {func(e *corev1.Event) { e.Series = &corev1.EventSeries{Count: 1} }, "series.count series.lastObservedTime"},
 		"nanoseconds": {func(e *corev1.Event) { e.EventTime = metav1.NewMicroTime(now.Add(7)) }, ""},
 		"time":        {func(e *corev1.Event) { e.EventTime = metav1.NewMicroTime(now.Add(time.Microsecond)) }, "eventTime"},
 		"message":     {func(e *corev1.Event) { e.Message = "x" }, "message"},
