@@ -19,12 +19,15 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// kubectl returns a function that runs the machine's kubectl against s; stdin may be empty.
+// kubectl returns a function that runs kubectl against s, the one that is built with canopus or else the machine's; stdin may be
+// empty.
 func kubectl(t *testing.T, s *apitest.Server) func(stdin string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("kubectl")
+	path, err := exec.LookPath("../../runtime/out/bin/kubectl")
 	if err != nil {
-		t.Skip("no kubectl on this machine")
+		if path, err = exec.LookPath("kubectl"); err != nil {
+			t.Skip("no kubectl: run `make bundle`")
+		}
 	}
 	config := clientcmdapi.NewConfig()
 	config.Clusters["c"] = &clientcmdapi.Cluster{Server: s.Admin.Host, CertificateAuthorityData: s.Admin.CAData}
