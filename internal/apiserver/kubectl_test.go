@@ -81,6 +81,7 @@ func TestKubectl(t *testing.T) {
 		{"", "get configmap settings", "settings   1"},
 		{"", "get configmap settings -o jsonpath={.data.colour}", "blue"},
 		{"", "get configmaps,pods -l app=web -o name", "pod/web"},
+		{"", "get all -o name", "pod/web"},
 		{"", "get pods", "NAME   READY   STATUS"},
 		{"", "get pods -o wide", "NOMINATED NODE"},
 		{"", "get pods -o yaml", "restartPolicy: Always"},

@@ -2,7 +2,6 @@ package podspec
 
 import (
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/diff"
@@ -44,26 +43,28 @@ func ValidateResize(obj, old *corev1.Pod) field.ErrorList {
 	errs = append(errs, resizable(obj.Spec.Containers, old.Spec.Containers, path.Child("containers"))...)
 	errs = append(errs, resizable(obj.Spec.InitContainers, old.Spec.InitContainers, path.Child("initContainers"))...)
 	masked := obj.Spec.DeepCopy()
-	mask := func(now, was []corev1.Container) {
-		for i := range min(len(now), len(was)) {
-			now[i].Resources, now[i].ResizePolicy = was[i].Resources, was[i].ResizePolicy
+	mask := func(now, was *corev1.Container) { now.Resources, now.ResizePolicy = was.Resources, was.ResizePolicy }
+	for i := range min(len(masked.Containers), len(old.Spec.Containers)) {
+		mask(&masked.Containers[i], &old.Spec.Containers[i])
+	}
+	for i := range min(len(masked.InitContainers), len(old.Spec.InitContainers)) {
+		if sidecar(&old.Spec.InitContainers[i]) {
+			mask(&masked.InitContainers[i], &old.Spec.InitContainers[i])
 		}
 	}
-	mask(masked.Containers, old.Spec.Containers)
-	mask(masked.InitContainers, old.Spec.InitContainers)
 	if !equal(*masked, old.Spec) {
 		errs = append(errs, field.Forbidden(path, fmt.Sprintf("only cpu and memory resources are mutable\n%v", diff.Diff(old.Spec, *masked))))
 	}
 	return errs
 }
 
-// resizable: only cpu and memory change, nothing that was set is unset, and a plain init container is not resized at all.
+// resizable: only cpu and memory change, and nothing that was set is unset.
 func resizable(now, was []corev1.Container, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i := range min(len(now), len(was)) {
 		at := path.Index(i).Child("resources")
-		errs = append(errs, onlyComputeChanged(now[i].Resources.Requests, was[i].Resources.Requests, at.Child("requests"))...)
-		errs = append(errs, onlyComputeChanged(now[i].Resources.Limits, was[i].Resources.Limits, at.Child("limits"))...)
+		errs = append(errs, onlyComputeChanged(now[i].Resources.Requests, was[i].Resources.Requests, at, "requests")...)
+		errs = append(errs, onlyComputeChanged(now[i].Resources.Limits, was[i].Resources.Limits, at, "limits")...)
 		if !equal(now[i].Resources.Claims, was[i].Resources.Claims) {
 			errs = append(errs, field.Forbidden(at.Child("claims"), "claims cannot be changed"))
 		}
@@ -71,21 +72,24 @@ func resizable(now, was []corev1.Container, path *field.Path) field.ErrorList {
 	return errs
 }
 
-func onlyComputeChanged(now, was corev1.ResourceList, path *field.Path) field.ErrorList {
+// onlyComputeChanged checks the requests or limits, as name says, below path.
+func onlyComputeChanged(now, was corev1.ResourceList, path *field.Path, name string) field.ErrorList {
 	var errs field.ErrorList
 	compute := []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory}
-	for _, name := range sortedNames(was) {
-		if _, kept := now[name]; !kept && slices.Contains(compute, name) {
-			errs = append(errs, field.Forbidden(path, fmt.Sprintf("resource %s cannot be removed", name)))
+	for _, r := range compute {
+		_, is := now[r]
+		if _, had := was[r]; had && !is {
+			errs = append(errs, field.Forbidden(path.Child(name), "resource "+name+" cannot be removed"))
+			break
 		}
 	}
 	a, b := now.DeepCopy(), was.DeepCopy()
-	for _, name := range compute {
-		delete(a, name)
-		delete(b, name)
+	for _, r := range compute {
+		delete(a, r)
+		delete(b, r)
 	}
 	if !equal(a, b) {
-		errs = append(errs, field.Forbidden(path, "only cpu and memory resources are mutable"))
+		errs = append(errs, field.Forbidden(path.Child(name), "only cpu and memory resources are mutable"))
 	}
 	return errs
 }
