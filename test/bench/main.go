@@ -85,6 +85,7 @@ func groups() []group {
 		{name: "sched", run: measureScheduling},
 		{name: "scheduler", long: true, run: measureScheduler},
 		{name: "deploy", run: measureDeployment},
+		{name: "controllers", run: measureControllers},
 		{name: "many", run: measureMany},
 		{name: "node", root: true, run: measureNode},
 		{name: "scale", long: true, run: measureScale},

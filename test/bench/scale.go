@@ -21,7 +21,7 @@ import (
 type scaleOptions struct {
 	nodes, pods, roll, rack int
 	series, note            string
-	limit                   time.Duration
+	fill, limit             time.Duration
 }
 
 func (o *scaleOptions) register(f *flag.FlagSet) {
@@ -31,6 +31,7 @@ func (o *scaleOptions) register(f *flag.FlagSet) {
 	f.IntVar(&o.rack, "scale-rack", 250, "scale: nodes that fail together")
 	f.StringVar(&o.series, "scale-series", filepath.Join("bin", "scale.json"), "scale: file for the series over time")
 	f.StringVar(&o.note, "scale-note", "", "scale: what else a reader must know, such as what other work the machine had")
+	f.DurationVar(&o.fill, "scale-fill", 12*time.Minute, "scale: longest time to make pods; if it is not enough, the run goes on with those there are")
 	f.DurationVar(&o.limit, "scale-limit", 30*time.Minute, "scale: longest time of the whole run; what was measured until then is kept")
 }
 
@@ -52,7 +53,17 @@ type scaleStep struct {
 	do         func(context.Context) error
 }
 
-func (o *scaleOptions) steps(c *scale.Cluster) []scaleStep {
+// build are the steps that make the cluster.
+func (o *scaleOptions) build(c *scale.Cluster) []scaleStep {
+	fill := fmt.Sprintf("%d Deployments with %d pods, and a Service each, are made; at most %d pods are on their way at a time", len(c.Load), c.Pods, c.Backlog)
+	return []scaleStep{
+		{"nodes", fmt.Sprintf("%d nodes register", c.Nodes), c.Nodes, "nodes", true, 5 * time.Minute, c.Populate},
+		{"fill", fill, c.Pods, "pods", true, o.fill + 5*time.Minute, func(ctx context.Context) error { return c.Apply(ctx, o.fill) }},
+	}
+}
+
+// trials are what is done to it then.
+func (o *scaleOptions) trials(c *scale.Cluster) []scaleStep {
 	roll, rolled, first, doomed := min(o.roll, len(c.Load)), 0, c.Load[0].Namespace, 0
 	for i, d := range c.Load {
 		if i < roll {
@@ -64,9 +75,6 @@ func (o *scaleOptions) steps(c *scale.Cluster) []scaleStep {
 	}
 	trickle := max(1, min(trickleMost, c.Pods/10))
 	return []scaleStep{
-		{"nodes", fmt.Sprintf("%d nodes register", c.Nodes), c.Nodes, "nodes", true, 5 * time.Minute, c.Populate},
-		{"fill", fmt.Sprintf("%d Deployments with %d pods, and a Service each, are made; at most %d pods are on their way at a time", len(c.Load), c.Pods, c.Backlog),
-			c.Pods, "pods", true, 20 * time.Minute, c.Apply},
 		{"rest", "nothing happens but heartbeats", 0, "", false, 2 * restFor, func(ctx context.Context) error { return plane.Pause(ctx, restFor) }},
 		{"steady", fmt.Sprintf("%d pods are created, %d a second", trickle, trickleRate), trickle, "pods", false, 5 * time.Minute,
 			func(ctx context.Context) error { return c.Trickle(ctx, trickle, trickleRate) }},
@@ -95,7 +103,7 @@ func measureScale(ctx context.Context, b *bench) error {
 	defer cancel()
 	r := &recorder{cluster: c, file: o.series, began: time.Now(), window: map[string]*counts{}}
 	r.series.Conditions.Note = o.note
-	err = c.Run(ctx, func(ctx context.Context) error { return r.live(ctx, o.steps(c)) })
+	err = c.Run(ctx, func(ctx context.Context) error { return r.live(ctx, &o) })
 	if faults := c.Faults(); faults != nil {
 		r.series.Faults = strings.Split(faults.Error(), "\n")
 		err = errors.Join(err, faults)
@@ -107,7 +115,7 @@ func measureScale(ctx context.Context, b *bench) error {
 }
 
 // live goes through all steps while the probe and the samples run.
-func (r *recorder) live(ctx context.Context, steps []scaleStep) error {
+func (r *recorder) live(ctx context.Context, o *scaleOptions) error {
 	if err := r.describe(); err != nil {
 		return err
 	}
@@ -121,6 +129,17 @@ func (r *recorder) live(ctx context.Context, steps []scaleStep) error {
 	defer end()
 	beside.Go(func() { p.run(probing) })
 	beside.Go(func() { r.sample(probing) })
+	if err := r.walk(ctx, o.build(r.cluster)); err != nil {
+		return err
+	}
+	if err := r.filled(o.fill); err != nil {
+		return err
+	}
+	return r.walk(ctx, o.trials(r.cluster))
+}
+
+// walk takes the steps one after the other.
+func (r *recorder) walk(ctx context.Context, steps []scaleStep) error {
 	var failed error
 	for _, s := range steps {
 		if err := r.phase(ctx, s); err != nil {
@@ -132,6 +151,23 @@ func (r *recorder) live(ctx context.Context, steps []scaleStep) error {
 		}
 	}
 	return failed
+}
+
+// filled corrects what was planned to what has been made in time.
+func (r *recorder) filled(enough time.Duration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, planned := r.cluster, &r.series.Conditions
+	if c.Pods == 0 {
+		return fmt.Errorf("no pod was made within %v", enough)
+	}
+	if c.Pods < planned.Pods {
+		last := r.series.Phases[len(r.series.Phases)-1]
+		last.What += fmt.Sprintf("; after %v it ended with %d Deployments and %d pods", enough, len(c.Load), c.Pods)
+		last.Count, planned.Pods, planned.Deployments = c.Pods, c.Pods, len(c.Load)
+		fmt.Fprintf(os.Stderr, "  %-10s %s\n", last.Name, last.What)
+	}
+	return r.series.write(r.file)
 }
 
 // describe notes the conditions of the run.

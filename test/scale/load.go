@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"canopus/test/plane"
 
@@ -58,8 +59,9 @@ func (c *Cluster) Namespaces() []string {
 	return slices.Compact(names)
 }
 
-// Apply makes all Deployments of the load, in their order and as fast as Backlog lets it, and returns when every pod is Ready.
-func (c *Cluster) Apply(ctx context.Context) error {
+// Apply makes the Deployments of the load, in their order and as fast as Backlog lets it, and returns when every pod is Ready.
+// What has not been made when enough has passed is dropped from Load and Pods: a slow machine gets a smaller cluster.
+func (c *Cluster) Apply(ctx context.Context, enough time.Duration) error {
 	if err := c.makeNamespaces(ctx, c.Namespaces()...); err != nil {
 		return err
 	}
@@ -70,15 +72,19 @@ func (c *Cluster) Apply(ctx context.Context) error {
 		sum += int(d.Replicas)
 		upTo[i] = sum
 	}
+	made, until := make([]bool, len(c.Load)), time.Now().Add(enough)
 	_, _, err := plane.Parallel(ctx, len(c.Load), writers, func(ctx context.Context, i int) error {
 		d := c.Load[i]
 		if err := c.Await(ctx, "pods made before", func() error {
-			if running := c.Ledger.Running(); upTo[i]-running > max(c.Backlog, int(d.Replicas)) {
+			if running := c.Ledger.Running(); upTo[i]-running > max(c.Backlog, int(d.Replicas)) && time.Now().Before(until) {
 				return fmt.Errorf("%d of %d pods run", running, upTo[i])
 			}
 			return nil
 		}); err != nil {
 			return err
+		}
+		if made[i] = time.Now().Before(until); !made[i] {
+			return nil
 		}
 		if _, err := k.CoreV1().Services(d.Namespace).Create(ctx, d.service(), metav1.CreateOptions{}); err != nil {
 			return err
@@ -89,7 +95,20 @@ func (c *Cluster) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.keep(made)
 	return c.AwaitRunning(ctx, c.Pods)
+}
+
+// keep drops what was not made from the load.
+func (c *Cluster) keep(made []bool) {
+	var load []Deployment
+	c.Pods = 0
+	for i, d := range c.Load {
+		if made[i] {
+			load, c.Pods = append(load, d), c.Pods+int(d.Replicas)
+		}
+	}
+	c.Load = load
 }
 
 func (c *Cluster) makeNamespaces(ctx context.Context, names ...string) error {

@@ -73,7 +73,7 @@ func (l *trial) live(ctx context.Context) error {
 }
 
 func (l *trial) load(ctx context.Context) error {
-	if err := l.Apply(ctx); err != nil {
+	if err := l.Apply(ctx, time.Hour); err != nil {
 		return err
 	}
 	s := l.Ledger.Starts()
