@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 )
 
@@ -65,8 +66,14 @@ func TestReplicationController(t *testing.T) {
 	if err != nil || scale.Status.Selector != "app=web" {
 		t.Fatalf("scale %+v: %v", scale, err)
 	}
-	scale.Spec.Replicas = 1
-	if _, err := rcs.UpdateScale(t.Context(), "web", scale, metav1.UpdateOptions{}); err != nil {
+	if err := retry.RetryOnConflict(retry.DefaultRetry, func() error { // with the controller, which writes the status
+		if scale, err = rcs.GetScale(t.Context(), "web", metav1.GetOptions{}); err != nil {
+			return err
+		}
+		scale.Spec.Replicas = 1
+		_, err = rcs.UpdateScale(t.Context(), "web", scale, metav1.UpdateOptions{})
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	c.eventually("one left", ready(1))

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ type graph struct {
 	volumes     map[string]volume       // by volume: its claim and secrets
 	claimed     map[ref]map[string]bool // by object that volumes use (themselves included): which volumes
 	attachments map[string]string       // by volume attachment: its node
+	more        chan struct{}           // closed when there is more; nil while nobody waits for that
 }
 
 type placed struct {
@@ -45,6 +47,42 @@ func newGraph() *graph {
 func (g *graph) uses(node string, r ref) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
+	return g.related(node, r)
+}
+
+// await is uses, but gives what is on its way a moment to arrive.
+func (g *graph) await(ctx context.Context, node string, r ref) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		g.mu.Lock()
+		if g.related(node, r) {
+			g.mu.Unlock()
+			return true
+		}
+		if g.more == nil {
+			g.more = make(chan struct{})
+		}
+		more := g.more
+		g.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return false
+		case <-more:
+		}
+	}
+}
+
+// grew wakes those who wait. It needs mu.
+func (g *graph) grew() {
+	if g.more != nil {
+		close(g.more)
+		g.more = nil
+	}
+}
+
+// related needs mu, for reading.
+func (g *graph) related(node string, r ref) bool {
 	if r.resource == "volumeattachments" {
 		return g.attachments[r.name] == node && node != ""
 	}
@@ -78,6 +116,7 @@ func (g *graph) setPod(p *corev1.Pod) {
 		used[r]++
 	}
 	g.pods[key] = placed{node: p.Spec.NodeName, uses: uses}
+	g.grew()
 }
 
 // unplace needs mu.
@@ -140,6 +179,7 @@ func (g *graph) setVolume(pv *corev1.PersistentVolume) {
 		}
 		g.claimed[r][pv.Name] = true
 	}
+	g.grew()
 }
 
 // dropVolume needs mu.
@@ -172,6 +212,7 @@ func (g *graph) attachmentHandler() cache.ResourceEventHandler {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.attachments[va.Name] = va.Spec.NodeName
+		g.grew()
 	}
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc:    set,

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"canopus/internal/auth"
 	"canopus/internal/auth/policy"
@@ -110,8 +111,12 @@ func narrowed(group, resource string) bool {
 	return false
 }
 
+// patience is how long a node that asks for what its pods do not use waits for the pod that does: its own watch may have shown the
+// pod before the graph's did.
+const patience = 300 * time.Millisecond
+
 // Authorize implements auth.Authorizer.
-func (a *Authorizer) Authorize(_ context.Context, at *auth.Attributes) (auth.Decision, string, error) {
+func (a *Authorizer) Authorize(ctx context.Context, at *auth.Attributes) (auth.Decision, string, error) {
 	name, ok := Name(at.User)
 	if !ok {
 		return auth.NoOpinion, "", nil
@@ -122,7 +127,11 @@ func (a *Authorizer) Authorize(_ context.Context, at *auth.Attributes) (auth.Dec
 	if !at.IsResource {
 		return auth.NoOpinion, "", nil
 	}
-	if refused := a.decide(name, at); refused != "" {
+	refused := a.decide(name, at)
+	if refused == unrelated(name) && a.graph.await(ctx, name, refOf(at)) {
+		refused = ""
+	}
+	if refused != "" {
 		return auth.NoOpinion, refused, nil
 	}
 	return auth.Allow, "", nil
@@ -200,10 +209,18 @@ func (a *Authorizer) uses(node string, at *auth.Attributes, verbs string) string
 		return "can only use the verbs " + strings.ReplaceAll(verbs, " ", ", ") + " on this object"
 	case at.Name == "":
 		return "no object name found: name it or select it by metadata.name"
-	case !a.graph.uses(node, ref{resource: at.Resource, namespace: at.Namespace, name: at.Name}):
-		return fmt.Sprintf("no relationship found between node '%s' and this object", node)
+	case !a.graph.uses(node, refOf(at)):
+		return unrelated(node)
 	}
 	return ""
+}
+
+func unrelated(node string) string {
+	return fmt.Sprintf("no relationship found between node '%s' and this object", node)
+}
+
+func refOf(at *auth.Attributes) ref {
+	return ref{resource: at.Resource, namespace: at.Namespace, name: at.Name}
 }
 
 // volumes: a node reads those that its pods use and those that are directories of its own, and lets the latter go. What it

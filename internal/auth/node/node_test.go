@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"canopus/internal/auth"
@@ -221,6 +222,37 @@ func TestReferences(t *testing.T) {
 }
 
 // BenchmarkAuthorize asks for a secret on a node with 100 pods, of 1,000 nodes.
+// TestAuthorizeAwaitsThePod: the node may have seen its pod before the authorizer has.
+func TestAuthorizeAwaitsThePod(t *testing.T) {
+	t.Parallel()
+	a := testAuthorizer()
+	at := &auth.Attributes{
+		User:       &auth.User{Name: auth.NodeUserPrefix + "n3", Groups: []string{auth.NodesGroup}},
+		IsResource: true, Verb: "get", Resource: "secrets", Namespace: "c", Name: "vol",
+	}
+	decided := make(chan auth.Decision, 1)
+	go func() {
+		d, _, _ := a.Authorize(t.Context(), at)
+		decided <- d
+	}()
+	for waits := false; !waits; { // until the authorizer waits, or has decided without
+		a.graph.mu.Lock()
+		waits = a.graph.more != nil
+		a.graph.mu.Unlock()
+		select {
+		case d := <-decided:
+			t.Fatalf("decided %v before the pod was seen", d)
+		default:
+			runtime.Gosched()
+		}
+	}
+	a.graph.setPod(testPod("c", "other", "n4"))
+	a.graph.setPod(testPod("c", "late", "n3"))
+	if d := <-decided; d != auth.Allow {
+		t.Errorf("decided %v once the pod was there", d)
+	}
+}
+
 func BenchmarkAuthorize(b *testing.B) {
 	a := testAuthorizer()
 	for n := range 1000 {
