@@ -13,18 +13,21 @@ import (
 // preempt reserves the plan's node for p and marks its victims. Less important pods that had reserved the node look anew:
 // their reckoning did not include p.
 func (s *Scheduler) preempt(p *podInfo, to plan) {
+	if s.cluster.nominated(p.pod.UID) != to.node.name {
+		s.release(p.pod.UID)
+	}
+	s.cluster.nominate(p, to.node.name)
 	for uid, nominee := range s.cluster.nominees[to.node.name] {
 		if nominee.info.priority >= p.priority {
 			continue
 		}
-		s.cluster.dismiss(uid)
+		s.release(uid)
 		pod := nominee.info.pod
 		s.outbox.send(func(ctx context.Context) {
 			s.patchStatus(ctx, pod, podPatch(pod, map[string]any{"nominatedNodeName": nil}))
 		})
 		s.queue.rethink(uid, s.Clock.Now())
 	}
-	s.cluster.nominate(p, to.node.name)
 	for _, v := range to.victims {
 		s.cluster.placed[v.pod.UID].evicting = true
 	}

@@ -221,7 +221,12 @@ func (s *Scheduler) scheduleGang(first *queued, g *schedulingv1beta1.PodGroup) {
 	})
 	seated, standing := s.seat(waiting)
 	if have := bound + len(seated); have < minCount(g) {
-		s.dissolve(g, append(seated, standing...), have)
+		all := slices.Concat(seated, standing)
+		var by *siege
+		if !s.vacates(all) { // else room is being made already
+			by = s.besiege(g, seated, standing, minCount(g)-have)
+		}
+		s.dissolve(g, all, have, by)
 		return
 	}
 	for _, one := range seated {
@@ -236,7 +241,7 @@ func (s *Scheduler) scheduleGang(first *queued, g *schedulingv1beta1.PodGroup) {
 	}
 }
 
-// seat places pods one after another, each beside those before. Nobody is evicted for a part of a gang.
+// seat places pods one after another, each beside those before. Nobody is evicted yet: that is for the gang as a whole.
 func (s *Scheduler) seat(pods []*queued) (seated, standing []*seat) {
 	for _, w := range pods {
 		w.tried = s.Clock.Now()
@@ -258,8 +263,9 @@ func (s *Scheduler) seat(pods []*queued) (seated, standing []*seat) {
 	return seated, standing
 }
 
-// dissolve takes back the seats of a gang that is not complete. All its members wait for what may help those that found none.
-func (s *Scheduler) dissolve(g *schedulingv1beta1.PodGroup, seats []*seat, have int) {
+// dissolve takes back the seats of a gang that is not complete, and begins what makes room for it, if there is something. All
+// its members wait for what may help those that found none.
+func (s *Scheduler) dissolve(g *schedulingv1beta1.PodGroup, seats []*seat, have int, by *siege) {
 	var blockers ruleSet
 	why := ""
 	for _, one := range slices.Backward(seats) {
@@ -276,12 +282,15 @@ func (s *Scheduler) dissolve(g *schedulingv1beta1.PodGroup, seats []*seat, have 
 		why = "its other pods are not waiting to be scheduled"
 	}
 	why = fmt.Sprintf("pod group %q needs nodes for %d pods, and there are for %d: %s", g.Name, minCount(g), have, why)
+	if by != nil {
+		by.begin()
+	}
+	awaiting := s.vacates(seats)
 	for _, one := range seats {
-		w := one.w
-		s.metrics.attempt(resultUnschedulable, s.Clock.Since(w.tried))
-		s.queue.refuse(w, s.optionsOf(w.info.pod).rules, blockers, s.Clock.Now())
-		v := refusalNote{pod: w.info.pod, reason: corev1.PodReasonUnschedulable, message: why, nominated: s.cluster.nominated(w.info.pod.UID)}
-		s.outbox.send(func(ctx context.Context) { s.explain(ctx, v) })
+		if !awaiting {
+			s.release(one.w.info.pod.UID)
+		}
+		s.turnAway(one, blockers, awaiting, why)
 	}
 	s.tellGroup(g, metav1.Condition{Status: metav1.ConditionFalse, Reason: schedulingv1beta1.PodGroupReasonUnschedulable, Message: why})
 }

@@ -3,8 +3,10 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
@@ -12,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 
 	"canopus/internal/apiserver"
 	"canopus/internal/kinds/builtin"
@@ -207,4 +210,98 @@ func TestHeldPodsAreToldLate(t *testing.T) {
 	if got := len(r.s.outbox.items); got != 1 || len(r.s.gangs.unsaid) != 0 {
 		t.Errorf("%d pods were told, %d are to be, want 1 and none", got, len(r.s.gangs.unsaid))
 	}
+}
+
+// TestGangPreempts: pods are evicted for a gang when all of it fits then, and only those that must go.
+func TestGangPreempts(t *testing.T) {
+	t.Parallel()
+	low := with(cpu("3"), priority(1))
+	for name, tt := range map[string]struct {
+		placed  map[string][]func(*corev1.Pod) // by node; the nodes are n00000 to n00002 and have 4 CPUs
+		gang    int
+		member  func(*corev1.Pod)
+		first   *int32 // the group's priority
+		victims []string
+	}{
+		"all of it":            {map[string][]func(*corev1.Pod){"n00000": {low}, "n00001": {low}, "n00002": {low}}, 3, with(cpu("3"), priority(5)), nil, []string{"n00000/0", "n00001/0", "n00002/0"}},
+		"some have room":       {map[string][]func(*corev1.Pod){"n00000": {low}, "n00001": {low}}, 3, with(cpu("3"), priority(5)), nil, []string{"n00000/0", "n00001/0"}},
+		"not for a part of it": {map[string][]func(*corev1.Pod){"n00000": {low}, "n00001": {low}, "n00002": {low}}, 4, with(cpu("3"), priority(5)), nil, nil},
+		"not for its equals":   {map[string][]func(*corev1.Pod){"n00000": {low}}, 3, with(cpu("3"), priority(1)), nil, nil},
+		"two on one node": {map[string][]func(*corev1.Pod){"n00000": {with(cpu("1"), priority(1)), with(cpu("3"), priority(2))}, "n00001": {with(cpu("4"), priority(9))},
+			"n00002": {with(cpu("4"), priority(9))}}, 2, with(cpu("1500m"), priority(5)), nil, []string{"n00000/1"}},
+		"by the group's priority":         {map[string][]func(*corev1.Pod){"n00000": {low}}, 3, cpu("3"), ptr.To[int32](5), []string{"n00000/0"}},
+		"the group's is less than theirs": {map[string][]func(*corev1.Pod){"n00000": {low}}, 3, with(cpu("3"), priority(5)), ptr.To[int32](1), nil},
+		"never": {map[string][]func(*corev1.Pod){"n00000": {low}}, 3, with(cpu("3"), priority(5), func(p *corev1.Pod) {
+			p.Spec.PreemptionPolicy = ptr.To(corev1.PreemptNever)
+		}), nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newBenchRig(t, 3)
+			c := r.s.cluster
+			for node, pods := range tt.placed {
+				for i, change := range pods {
+					c.place(newPodInfo(testPod(fmt.Sprintf("%s/%d", node, i), change)), node, false)
+				}
+			}
+			r.gang("g", tt.gang, tt.first)
+			for i := range tt.gang {
+				r.come(fmt.Sprintf("g%d", i), with(inGroup("g"), tt.member))
+			}
+			r.tryAll()
+			if got := r.evicting(); !slices.Equal(got, tt.victims) {
+				t.Fatalf("evicted: %v, want %v", got, tt.victims)
+			}
+			if len(tt.victims) == 0 {
+				if len(c.nominations) != 0 {
+					t.Errorf("%d nodes are reserved for nothing", len(c.nominations))
+				}
+				return
+			}
+			for i, v := range tt.victims { // as one after another goes, nobody else must, and the gang waits for the last
+				r.s.forgetPod(c.placed[types.UID(v)].info.pod)
+				r.clock.Step(time.Minute)
+				r.tryAll()
+				if got := r.evicting(); !slices.Equal(got, tt.victims[i+1:]) {
+					t.Fatalf("evicted: %v, want %v", got, tt.victims[i+1:])
+				}
+				seated := 0
+				for uid := range r.tried {
+					if c.placed[uid] != nil {
+						seated++
+					}
+				}
+				if all := i == len(tt.victims)-1; all && seated != tt.gang || !all && seated != 0 {
+					t.Errorf("%d of %d pods have nodes after %d of %d victims went", seated, tt.gang, i+1, len(tt.victims))
+				}
+			}
+		})
+	}
+}
+
+// gang makes a group.
+func (r *benchRig) gang(name string, minCount int, priority *int32) {
+	g := &schedulingv1beta1.PodGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+	g.Spec.SchedulingPolicy.Gang = &schedulingv1beta1.GangSchedulingPolicy{MinCount: int32(minCount)}
+	g.Spec.Priority = priority
+	r.s.observeGroup(g)
+}
+
+// tryAll schedules until nothing is left to try; nothing that is decided is confirmed.
+func (r *benchRig) tryAll() {
+	for w := r.s.queue.pop(r.clock.Now()); w != nil; w = r.s.queue.pop(r.clock.Now()) {
+		r.s.schedule(w)
+	}
+}
+
+// evicting are the pods that are on their way out, in order.
+func (r *benchRig) evicting() []string {
+	var out []string
+	for uid, at := range r.s.cluster.placed {
+		if at.evicting {
+			out = append(out, string(uid))
+		}
+	}
+	slices.Sort(out)
+	return out
 }

@@ -89,6 +89,7 @@ func tryNext(s *Scheduler, more *corev1.Pod) {
 			continue
 		}
 		if to := d.plan; to.node != nil {
+			s.release(w.info.pod.UID)
 			s.cluster.nominate(w.info, to.node.name)
 			for _, v := range to.victims { // they take their time
 				s.cluster.placed[v.pod.UID].evicting = true

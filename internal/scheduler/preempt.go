@@ -119,12 +119,13 @@ func preempted(pod *corev1.Pod) bool {
 // used up are the first to stay, then the more important ones. What was found stays good for p's class until n changes.
 func (j *judge) plan(n *node) (*plan, reason) {
 	at := j.cell(n)
-	if at.planned && at.plannedAt == j.c.budgeted && j.c.nominated(j.p.pod.UID) != n.name {
+	ofClass := j.c.nominated(j.p.pod.UID) != n.name && j.p.pod.Spec.SchedulingGroup == nil
+	if ofClass && at.planned && at.plannedAt == j.c.budgeted {
 		return at.plan, at.noPlan
 	}
 	lower := make([]*podInfo, 0, len(n.pods))
 	for _, q := range n.pods {
-		if q.priority < j.p.priority {
+		if q.priority < j.p.priority && !mates(j.p.pod, q.pod) {
 			lower = append(lower, q)
 		}
 	}
@@ -145,10 +146,20 @@ func (j *judge) plan(n *node) (*plan, reason) {
 	for _, q := range rivals {
 		n.count(q, -1)
 	}
-	if j.c.nominated(j.p.pod.UID) != n.name {
+	if ofClass {
 		at.planned, at.plannedAt, at.plan, at.noPlan = true, j.c.budgeted, out, why
 	}
 	return out, why
+}
+
+// mates reports whether two pods belong to one group.
+func mates(p, q *corev1.Pod) bool {
+	group, ok := groupOf(p)
+	if !ok {
+		return false
+	}
+	other, ok := groupOf(q)
+	return ok && group == other
 }
 
 // planWithAll is plan for a pod on which rules have a say that look beyond the node.

@@ -198,7 +198,7 @@ func (q *queue) happened(c *cluster, e *event, now time.Time) {
 			continue
 		}
 		for class, pods := range b.classes {
-			if !b.helps(c, class.info, e) || b.awaiting && !b.fits(c, class.another(), e.node) {
+			if !b.helps(c, class.info, e) || b.awaiting && !b.fits(c, class.another(), e) {
 				continue
 			}
 			for w := range pods {
@@ -220,7 +220,7 @@ func (q *queue) vacated(c *cluster, e *event, now time.Time) {
 			continue
 		}
 		b := q.blocked[w.blockedBy()]
-		if e.what&podGone != 0 && !c.vacates(nominee) || b.turns&e.what != 0 && b.fits(c, w.info, e.node) {
+		if e.what&podGone != 0 && !c.vacates(nominee) || b.turns&e.what != 0 && b.helps(c, w.info, e) && b.fits(c, w.info, e) {
 			q.take(w)
 			q.wake(w, e.label(), now)
 		}
@@ -240,25 +240,24 @@ func (b *blocked) helps(c *cluster, p *podInfo, e *event) bool {
 	return false
 }
 
-// fits reports whether a node that something happened to has become good enough for p as it is; true when something else may
-// have. To pods for which others are leaving a node already it is of no use that more could be evicted: all of them would try
-// again with each victim that goes.
-func (b *blocked) fits(c *cluster, p *podInfo, n *node) bool {
+// fits reports whether what happened to a node may have made it good enough for p as it is. To pods for which others are leaving
+// a node already it is of no use that more could be evicted: all of them would try again with each victim that goes.
+func (b *blocked) fits(c *cluster, p *podInfo, e *event) bool {
+	if e.what != podGone || e.node == nil || b.blockers == 0 {
+		return true
+	}
 	for i := range b.rules {
 		if b.blockers.has(i) && !b.rules[i].local {
 			return true // it looks beyond the node
 		}
 	}
-	if n == nil || b.blockers == 0 {
-		return true
-	}
-	if n.object == nil {
+	if e.node.object == nil {
 		return false
 	}
-	c.candidates()                                // so that rules find the node where they look for it
-	defer func(gen uint64) { n.gen = gen }(n.gen) // in the end nothing has changed
-	why, _ := refusal(c, p, n, b.rules)
-	return !why.refuses()
+	c.candidates()                                          // so that rules find the node where they look for it
+	defer func(gen uint64) { e.node.gen = gen }(e.node.gen) // in the end nothing has changed
+	why, rule := refusal(c, p, e.node, b.rules)
+	return !why.refuses() || !b.rules[rule].local // that one is not asked again when a pod goes from elsewhere
 }
 
 // expire wakes the pods that were refused too long ago.

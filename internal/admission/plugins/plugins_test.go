@@ -14,6 +14,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -295,6 +296,25 @@ func TestPriority(t *testing.T) {
 	expect(t, "update", admit(t, NewPriority(with), req(admission.Update, "Pod", "pods", updated, old)), "")
 	if updated.Spec.Priority == nil || *updated.Spec.Priority != 1000 || *updated.Spec.PreemptionPolicy != never {
 		t.Errorf("an update loses %+v", updated.Spec)
+	}
+	for name, c := range map[string]struct {
+		spec  schedulingv1beta1.PodGroupSpec
+		class string
+		value int32
+		text  string
+	}{
+		"group":                   {schedulingv1beta1.PodGroupSpec{PriorityClassName: "high"}, "high", 1000, ""},
+		"group without class":     {schedulingv1beta1.PodGroupSpec{}, "less", 3, ""},
+		"group with wrong number": {schedulingv1beta1.PodGroupSpec{PriorityClassName: "high", Priority: &one}, "", 0, "priority admission controller computed 1000 from the given PriorityClass name"},
+	} {
+		g := &schedulingv1beta1.PodGroup{ObjectMeta: meta("apps", "g"), Spec: c.spec}
+		create := req(admission.Create, "PodGroup", "podgroups", g, nil)
+		create.Resource.Group = "scheduling.k8s.io"
+		err := admit(t, NewPriority(with), create)
+		expect(t, name, err, c.text)
+		if err == nil && (g.Spec.PriorityClassName != c.class || *g.Spec.Priority != c.value) {
+			t.Errorf("%s: %s %d", name, g.Spec.PriorityClassName, *g.Spec.Priority)
+		}
 	}
 	r := req(admission.Create, "PriorityClass", "priorityclasses", class("more", 9, true), nil)
 	r.Resource.Group = "scheduling.k8s.io"

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -15,7 +16,8 @@ import (
 	schedulinglisters "k8s.io/client-go/listers/scheduling/v1"
 )
 
-// Priority turns a pod's priorityClassName into its priority and preemption policy, and keeps the default class unique.
+// Priority turns a pod's priorityClassName into its priority and preemption policy, and that of a group of pods into its
+// priority, and keeps the default class unique.
 type Priority struct {
 	client  kubernetes.Interface
 	classes schedulinglisters.PriorityClassLister
@@ -36,7 +38,11 @@ func (p *Priority) Handles(r *admission.Request) bool {
 	if r.Operation != admission.Create && r.Operation != admission.Update || r.Subresource != "" {
 		return false
 	}
-	return isPod(r) || isPriorityClass(r)
+	return isPod(r) || isPriorityClass(r) || isPodGroup(r)
+}
+
+func isPodGroup(r *admission.Request) bool {
+	return r.Resource.Resource == "podgroups" && r.Resource.Group == schedulingv1.GroupName
 }
 
 func isPriorityClass(r *admission.Request) bool {
@@ -45,6 +51,9 @@ func isPriorityClass(r *admission.Request) bool {
 
 // Admit implements admission.Mutator.
 func (p *Priority) Admit(ctx context.Context, r *admission.Request) error {
+	if g, ok := r.Object.(*schedulingv1beta1.PodGroup); ok {
+		return p.admitGroup(ctx, r, g)
+	}
 	pod, ok := r.Object.(*corev1.Pod)
 	if !ok {
 		return nil
@@ -63,7 +72,7 @@ func (p *Priority) Admit(ctx context.Context, r *admission.Request) error {
 		}
 		return nil
 	}
-	class, err := p.class(ctx, r, pod)
+	class, err := p.class(ctx, r, &pod.Spec.PriorityClassName)
 	if err != nil {
 		return err
 	}
@@ -78,26 +87,45 @@ func (p *Priority) Admit(ctx context.Context, r *admission.Request) error {
 	return nil
 }
 
+// admitGroup is Admit for a group of pods.
+func (p *Priority) admitGroup(ctx context.Context, r *admission.Request, g *schedulingv1beta1.PodGroup) error {
+	if r.Operation == admission.Update {
+		if old, ok := r.Old.(*schedulingv1beta1.PodGroup); ok && g.Spec.Priority == nil {
+			g.Spec.Priority = old.Spec.Priority // it cannot change
+		}
+		return nil
+	}
+	class, err := p.class(ctx, r, &g.Spec.PriorityClassName)
+	if err != nil {
+		return err
+	}
+	if have := g.Spec.Priority; have != nil && *have != class.value {
+		return forbidden(r, fmt.Sprintf("the integer value of priority (%d) must not be provided in the spec of a pod group; priority admission controller computed %d from the given PriorityClass name", *have, class.value))
+	}
+	g.Spec.Priority = &class.value
+	return nil
+}
+
 type priority struct {
 	value      int32
 	preemption corev1.PreemptionPolicy
 }
 
-// class finds the pod's class, the default one when it names none.
-func (p *Priority) class(ctx context.Context, r *admission.Request, pod *corev1.Pod) (priority, error) {
-	if pod.Spec.PriorityClassName == "" {
+// class finds the class named in a spec; one that names none gets the default one's name, if there is one.
+func (p *Priority) class(ctx context.Context, r *admission.Request, named *string) (priority, error) {
+	if *named == "" {
 		found := priority{preemption: corev1.PreemptLowerPriority}
 		c, err := p.defaultClass()
 		if err != nil {
 			return found, err
 		}
 		if c != nil {
-			pod.Spec.PriorityClassName = c.Name
+			*named = c.Name
 			found = of(c)
 		}
 		return found, nil
 	}
-	name := pod.Spec.PriorityClassName
+	name := *named
 	c, err := p.classes.Get(name)
 	if apierrors.IsNotFound(err) {
 		c, err = p.client.SchedulingV1().PriorityClasses().Get(ctx, name, metav1.GetOptions{})
