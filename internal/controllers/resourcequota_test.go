@@ -101,6 +101,7 @@ func TestResourceQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	q.Spec.Hard["count/pods"] = resource.MustParse("1")
+	q.ResourceVersion = "" // whatever the controller writes to its status meanwhile
 	if _, err := c.CoreV1().ResourceQuotas("default").Update(t.Context(), q, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func TestVolumesAndClaims(t *testing.T) {
 	pv := c.volumeIs("large", corev1.VolumeReleased)
 	c.newClaim("next", "2Gi", none)
 	c.hasEvent("default", "next", "FailedBinding", "no persistent volumes available")
-	pv.Spec.ClaimRef = nil
+	pv.Spec.ClaimRef, pv.ResourceVersion = nil, "" // whatever the binder writes meanwhile
 	if _, err := c.CoreV1().PersistentVolumes().Update(t.Context(), pv, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
