@@ -2,7 +2,7 @@
 // through a CRI container runtime, reports what becomes of them, and serves their logs, exec, attach and port-forward.
 //
 // Each subject is a subpackage: cri (the runtime and what it runs), pods (what to do about a pod, and doing it), crispec
-// and env (from a spec to the runtime's configuration), volume, reclaim (of local volumes), cgroup, images, probe, hooks, objects (referenced Secrets
+// and env (from a spec to the runtime's configuration), volume, devices (claimed ones), reclaim (of local volumes), cgroup, images, probe, hooks, objects (referenced Secrets
 // and ConfigMaps), nodestatus, logs, server. This package puts them together.
 package node
 
@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -32,6 +33,7 @@ import (
 	"canopus/internal/node/cgroup"
 	"canopus/internal/node/cri"
 	"canopus/internal/node/crispec"
+	"canopus/internal/node/devices"
 	"canopus/internal/node/hooks"
 	"canopus/internal/node/images"
 	"canopus/internal/node/nodestatus"
@@ -164,6 +166,7 @@ func (n *Node) runPods(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { return p.probes.Run(ctx) })
 	g.Go(func() error { return p.collector.Run(ctx) })
 	g.Go(func() error { return p.rotator.Run(ctx) })
+	g.Go(func() error { return p.devices.Run(ctx) })
 	if p.server != nil {
 		g.Go(func() error { return p.server.Run(ctx) })
 	}
@@ -215,6 +218,7 @@ type parts struct {
 	probes    *probe.Set
 	collector *images.Collector
 	rotator   *pods.Rotator
+	devices   *devices.Registry
 	manager   *pods.Manager
 	server    *server.Server
 }
@@ -235,6 +239,13 @@ func (n *Node) assemble(runtimeName string, informer cache.SharedIndexInformer, 
 		return nil, err
 	}
 	p.rotator = &pods.Rotator{Cache: p.cache, Runtime: n.client, Clock: cfg.Clock, Log: cfg.Log, MaxSize: cfg.LogMaxSize, MaxFiles: cfg.LogMaxFiles}
+	if p.devices, err = devices.NewRegistry(filepath.Join(cfg.Root, "plugins_registry"), cfg.Clock, cfg.Log); err != nil {
+		return nil, err
+	}
+	claimed, err := devices.NewHost(cfg.Client, p.devices, cfg.Root)
+	if err != nil {
+		return nil, err
+	}
 	lister := cfg.Services
 	if lister == nil {
 		lister = services.Lister()
@@ -248,7 +259,8 @@ func (n *Node) assemble(runtimeName string, informer cache.SharedIndexInformer, 
 			Root: cfg.Root, Mounter: mount.New(""), Tokens: &tokens{cfg.Client}, Claims: &claims{cfg.Client, cfg.NodeName}, Clock: cfg.Clock,
 			Node: cfg.NodeName, LocalVolumes: cfg.LocalVolumes, Allocatable: n.machine.Allocatable,
 		},
-		Puller: images.NewPuller(n.client, cfg.Clock, cfg.Pulls), Hooks: &hooks.Runner{Client: n.client, Clock: cfg.Clock},
+		Devices: claimed,
+		Puller:  images.NewPuller(n.client, cfg.Clock, cfg.Pulls), Hooks: &hooks.Runner{Client: n.client, Clock: cfg.Clock},
 		ContainerLogs: cfg.ContainerLogs, Memory: memory.Value(), NodeName: cfg.NodeName, Allocatable: n.machine.Allocatable,
 		Node: func(ctx context.Context) (*corev1.Node, error) {
 			return cfg.Client.CoreV1().Nodes().Get(ctx, cfg.NodeName, metav1.GetOptions{})

@@ -25,7 +25,8 @@ type ContainerInput struct {
 	Env       []corev1.EnvVar // evaluated
 	Mounts    []*runtimeapi.Mount
 	Devices   []*runtimeapi.Device
-	TargetID  string // of an ephemeral container's target
+	CDI       []string // devices by the names that their drivers gave them
+	TargetID  string   // of an ephemeral container's target
 	Version   cgroup.Version
 	Memory    int64 // the node's
 	Paths     Paths
@@ -71,6 +72,9 @@ func Container(in ContainerInput) (*runtimeapi.ContainerConfig, error) {
 			SecurityContext: sec,
 		},
 		StopSignal: stopSignal(c),
+	}
+	for _, name := range in.CDI {
+		cfg.CDIDevices = append(cfg.CDIDevices, &runtimeapi.CDIDevice{Name: name})
 	}
 	for _, e := range in.Env {
 		cfg.Envs = append(cfg.Envs, &runtimeapi.KeyValue{Key: e.Name, Value: []byte(e.Value)})

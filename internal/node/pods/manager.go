@@ -22,6 +22,7 @@ import (
 	"canopus/internal/node/cgroup"
 	"canopus/internal/node/cri"
 	"canopus/internal/node/crispec"
+	"canopus/internal/node/devices"
 	"canopus/internal/node/hooks"
 	"canopus/internal/node/images"
 	"canopus/internal/node/objects"
@@ -42,6 +43,7 @@ type Config struct {
 	Marks         *Marks
 	Objects       *objects.Watches
 	Volumes       *volume.Host
+	Devices       *devices.Host
 	Probes        *probe.Set
 	Puller        *images.Puller
 	Hooks         *hooks.Runner
@@ -77,7 +79,7 @@ type Manager struct {
 func NewManager(cfg Config) (*Manager, error) {
 	if cfg.Client == nil || cfg.Pods == nil || cfg.Services == nil || cfg.Runtime == nil || cfg.Cache == nil || cfg.Cgroups == nil ||
 		cfg.DNS == nil || cfg.Recorder == nil || cfg.Clock == nil || cfg.Log == nil || cfg.Bells == nil || cfg.Objects == nil ||
-		cfg.Volumes == nil || cfg.Probes == nil || cfg.Puller == nil || cfg.Marks == nil || cfg.Hooks == nil ||
+		cfg.Volumes == nil || cfg.Devices == nil || cfg.Probes == nil || cfg.Puller == nil || cfg.Marks == nil || cfg.Hooks == nil ||
 		cfg.NodeName == "" || cfg.Node == nil || cfg.Allocatable == nil {
 		return nil, fmt.Errorf("pods: every field of the configuration is required")
 	}
@@ -114,6 +116,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.adopt(ctx)
 	m.removeLeftovers(ctx)
 	defer m.wg.Wait()
+	m.wg.Go(func() { m.releaseLeftovers(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -234,6 +237,28 @@ func orphan(rt *cri.Pod) *corev1.Pod {
 		}
 	}
 	return pod
+}
+
+// releaseLeftovers releases the devices of pods that are no longer known, trying until the drivers have said that they did.
+func (m *Manager) releaseLeftovers(ctx context.Context) {
+	m.mu.Lock()
+	known := make(map[types.UID]bool, len(m.workers))
+	for uid := range m.workers {
+		known[uid] = true
+	}
+	m.mu.Unlock()
+	for pause := retryFirst; ; pause = min(2*pause, retryMax) {
+		err := m.cfg.Devices.Keep(ctx, known)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		m.cfg.Log.Warn("releasing the devices of forgotten pods", "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.cfg.Clock.After(pause):
+		}
+	}
 }
 
 // removeLeftovers removes directories and cgroups of pods that neither the API nor the runtime knows.

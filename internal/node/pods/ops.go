@@ -20,26 +20,34 @@ import (
 // minimumGrace is what a container gets to end after its preStop hook used the pod's grace period up.
 const minimumGrace = 2 * time.Second
 
-// createSandbox makes the pod's cgroup and sandbox.
+// createSandbox makes the pod's cgroup and sandbox, after the devices that the pod claims.
 func (w *worker) createSandbox(ctx context.Context, attempt int) func() {
+	if err := w.m.cfg.Devices.Prepare(ctx, w.current()); err != nil {
+		return w.noSandbox(ctx, "FailedPrepareDynamicResources", "Failed to prepare dynamic resources: ", err)
+	}
 	select {
 	case w.m.sandboxes <- struct{}{}:
 		defer func() { <-w.m.sandboxes }()
 	case <-ctx.Done():
 		return nil
 	}
-	err := w.runSandbox(ctx, attempt)
+	if err := w.runSandbox(ctx, attempt); err != nil {
+		return w.noSandbox(ctx, "FailedCreatePodSandBox", "Failed to create pod sandbox: ", err)
+	}
+	return func() {
+		w.outcome("sandbox", nil)
+		w.sandbox = Wait{}
+	}
+}
+
+// noSandbox notes why there is no sandbox yet.
+func (w *worker) noSandbox(ctx context.Context, reason, text string, err error) func() {
 	cancelled := ctx.Err() != nil
 	return func() {
 		w.outcome("sandbox", err)
-		if err == nil {
-			w.sandbox = Wait{}
-			return
-		}
-		now := w.m.cfg.Clock.Now()
-		w.sandbox = Wait{Reason: "FailedCreatePodSandBox", Message: err.Error(), Since: now, Until: w.retry["sandbox"].until}
+		w.sandbox = Wait{Reason: reason, Message: err.Error(), Since: w.m.cfg.Clock.Now(), Until: w.retry["sandbox"].until}
 		if !cancelled {
-			w.m.event(w.current(), "", corev1.EventTypeWarning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: %v", err))
+			w.m.event(w.current(), "", corev1.EventTypeWarning, reason, text+err.Error())
 		}
 	}
 }
@@ -196,7 +204,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// tearDown releases what the pod holds of the node: network, volumes, cgroups. Containers stay for their logs.
+// tearDown releases what the pod holds of the node: network, volumes, devices, cgroups. Containers stay for their logs.
 func (w *worker) tearDown(ctx context.Context) func() {
 	pod := w.current()
 	var errs []error
@@ -209,7 +217,7 @@ func (w *worker) tearDown(ctx context.Context) func() {
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, w.vols.TearDown(ctx, pod), w.m.cfg.Cgroups.RemovePod(ctx, pod))
+		errs = append(errs, w.vols.TearDown(ctx, pod), w.m.cfg.Devices.Release(ctx, w.uid), w.m.cfg.Cgroups.RemovePod(ctx, pod))
 	}
 	_, err := w.m.cfg.Cache.Refresh(ctx, w.uid)
 	err = errors.Join(append(errs, err)...)

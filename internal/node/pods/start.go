@@ -273,8 +273,24 @@ func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, s Start, 
 	if err != nil {
 		return nil, err
 	}
+	cdi, err := w.devices(ctx, pod, s.Container)
+	if err != nil {
+		return nil, err
+	}
 	return crispec.Container(crispec.ContainerInput{
-		Pod: pod, Container: s.Container, Attempt: s.Attempt, ImageRef: img.image.Ref, ImageUser: img.image.User, Env: res.Vars, Mounts: mounts,
+		Pod: pod, Container: s.Container, Attempt: s.Attempt, ImageRef: img.image.Ref, ImageUser: img.image.User, Env: res.Vars, Mounts: mounts, CDI: cdi,
 		TargetID: s.Target, Version: w.m.cfg.Cgroups.Version(), Memory: w.m.cfg.Memory, Paths: w.m.cfg.Paths,
 	})
+}
+
+// devices are those that the container gets from its pod's claims.
+func (w *worker) devices(ctx context.Context, pod *corev1.Pod, c *corev1.Container) ([]string, error) {
+	if len(c.Resources.Claims) == 0 {
+		return nil, nil
+	}
+	// Prepared before the sandbox was, unless that was by a program that knew nothing of devices.
+	if err := w.m.cfg.Devices.Prepare(ctx, pod); err != nil {
+		return nil, err
+	}
+	return w.m.cfg.Devices.For(pod, c)
 }
