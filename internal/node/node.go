@@ -45,8 +45,13 @@ import (
 	"canopus/internal/node/volume"
 )
 
-// runtimeRetry is the pause between attempts to reach a runtime that does not answer yet.
-const runtimeRetry = 200 * time.Millisecond
+const (
+	// runtimeRetry is the pause between attempts to reach a runtime that does not answer yet.
+	runtimeRetry = 200 * time.Millisecond
+
+	// driverGrace is how long a device driver may be away before what it published is deleted.
+	driverGrace = 30 * time.Second
+)
 
 // Node is a node agent.
 type Node struct {
@@ -167,6 +172,7 @@ func (n *Node) runPods(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { return p.collector.Run(ctx) })
 	g.Go(func() error { return p.rotator.Run(ctx) })
 	g.Go(func() error { return p.devices.Run(ctx) })
+	g.Go(func() error { return p.cleaner.Run(ctx) })
 	if p.server != nil {
 		g.Go(func() error { return p.server.Run(ctx) })
 	}
@@ -219,6 +225,7 @@ type parts struct {
 	collector *images.Collector
 	rotator   *pods.Rotator
 	devices   *devices.Registry
+	cleaner   *devices.Cleaner
 	manager   *pods.Manager
 	server    *server.Server
 }
@@ -240,6 +247,11 @@ func (n *Node) assemble(runtimeName string, informer cache.SharedIndexInformer, 
 	}
 	p.rotator = &pods.Rotator{Cache: p.cache, Runtime: n.client, Clock: cfg.Clock, Log: cfg.Log, MaxSize: cfg.LogMaxSize, MaxFiles: cfg.LogMaxFiles}
 	if p.devices, err = devices.NewRegistry(filepath.Join(cfg.Root, "plugins_registry"), cfg.Clock, cfg.Log); err != nil {
+		return nil, err
+	}
+	if p.cleaner, err = devices.NewCleaner(devices.CleanerConfig{
+		Client: cfg.Client, Registry: p.devices, NodeName: cfg.NodeName, Grace: driverGrace, Clock: cfg.Clock, Log: cfg.Log,
+	}); err != nil {
 		return nil, err
 	}
 	claimed, err := devices.NewHost(cfg.Client, p.devices, cfg.Root)

@@ -388,6 +388,57 @@ func TestUnwantedPlugins(t *testing.T) {
 	})
 }
 
+// TestCleaner: what a driver published goes when it does not come back, and nothing else does.
+func TestCleaner(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	slices := r.client.ResourceV1().ResourceSlices()
+	publish := func(name, driver, node string) {
+		s := &resourcev1.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: resourcev1.ResourceSliceSpec{
+			Driver: driver, Pool: resourcev1.ResourcePool{Name: name, ResourceSliceCount: 1}, NodeName: &node}}
+		if _, err := slices.Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("ours", driverName, "n")
+	publish("lost", "nic.x.io", "n")
+	publish("elsewhere", "nic.x.io", "m")
+	left := func(want ...string) {
+		t.Helper()
+		r.until("what is left", func() string {
+			list, err := slices.List(t.Context(), metav1.ListOptions{})
+			var names []string
+			for _, s := range list.Items {
+				names = append(names, s.Name)
+			}
+			if got := strings.Join(names, " "); err != nil || got != strings.Join(want, " ") {
+				return got + " " + errorText(err)
+			}
+			return ""
+		})
+	}
+	v := newVendor()
+	h := r.start(v)
+	r.registered(v)
+	cleaner, err := devices.NewCleaner(devices.CleanerConfig{Client: r.client, Registry: r.Registry, NodeName: "n", Grace: 200 * time.Millisecond,
+		Clock: clock.RealClock{}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := cleaner.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer wg.Wait()
+	defer cancel()
+	left("elsewhere", "ours")
+	h.Stop()
+	left("elsewhere")
+}
+
 func TestState(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -2,7 +2,8 @@
 // says which devices the container runtime is to give to a container.
 //
 // A driver serves two sockets: one in the directory of registrations, on which it introduces itself, and one on which it is asked to
-// prepare claims. registry.go is about the former, host.go about the latter; state.go is what a restart must not forget.
+// prepare claims. registry.go is about the former, host.go about the latter; state.go is what a restart must not forget, clean.go what
+// a driver that is gone leaves behind.
 package devices
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +40,8 @@ type Registry struct {
 	clock clock.Clock
 	log   *slog.Logger
 
+	changed chan struct{} // one token after drivers came or went
+
 	mu      sync.Mutex
 	drivers map[string][]*driver // by name, the one to ask last
 }
@@ -54,7 +58,7 @@ func NewRegistry(dir string, c clock.Clock, log *slog.Logger) (*Registry, error)
 	if !filepath.IsAbs(dir) || c == nil || log == nil {
 		return nil, fmt.Errorf("device drivers: the directory of registrations %q must be absolute, and a clock and a log are required", dir)
 	}
-	return &Registry{dir: dir, clock: c, log: log, drivers: map[string][]*driver{}}, nil
+	return &Registry{dir: dir, clock: c, log: log, changed: make(chan struct{}, 1), drivers: map[string][]*driver{}}, nil
 }
 
 // driver returns the driver called name, nil when there is none.
@@ -65,6 +69,20 @@ func (r *Registry) driver(name string) *driver {
 		return list[len(list)-1]
 	}
 	return nil
+}
+
+// names are the drivers that there are.
+func (r *Registry) names() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.drivers))
+}
+
+func (r *Registry) tell() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
 }
 
 // Run follows the drivers that come and go until ctx ends.
@@ -164,6 +182,7 @@ func (r *Registry) forget(path string, one registration) {
 			delete(r.drivers, name)
 		}
 		r.log.Info("device driver is gone", "driver", name)
+		r.tell()
 	}
 }
 
@@ -213,6 +232,7 @@ func (r *Registry) meet(ctx context.Context, path string) error {
 		r.drivers[d.name] = append(r.drivers[d.name], d)
 		r.mu.Unlock()
 		r.log.Info("device driver is registered", "driver", d.name, "socket", path)
+		r.tell()
 	}
 	if _, told := client.NotifyRegistrationStatus(ctx, answer); told != nil && err == nil {
 		r.log.Warn("device driver was not told that it is registered", "driver", d.name, "error", told)
