@@ -1,6 +1,9 @@
 package scheduler
 
 import (
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
@@ -74,6 +77,16 @@ func (s *Scheduler) forgetTaintRule(o *resourcev1.DeviceTaintRule) {
 func (s *Scheduler) stockChanged(what change) {
 	s.cluster.devices.inventory = nil
 	s.changed(&event{what: what})
+}
+
+// lacksClaims reports whether claims are still to be made for a pod from templates. It is not tried before.
+func lacksClaims(pod *corev1.Pod) bool {
+	for i := range pod.Spec.ResourceClaims {
+		if _, _, err := resourceclaim.Name(pod, &pod.Spec.ResourceClaims[i]); errors.Is(err, resourceclaim.ErrClaimNotFound) {
+			return true
+		}
+	}
+	return false
 }
 
 // hintDevices: a claim helps the pods that name it, or all if devices came free.

@@ -420,3 +420,28 @@ func TestDevicesThatAreNotReadyInTime(t *testing.T) {
 	r.event("p", corev1.EventTypeWarning, "FailedScheduling", `running PreBind plugin "DynamicResources": device binding timeout`)
 	r.bound("p", "")
 }
+
+// TestClaimsFromTemplates: a pod is not tried, and not said to be refused, before its claims are there.
+func TestClaimsFromTemplates(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	r.node("a", nil)
+	r.deviceClass()
+	r.slice("a", "g")
+	r.pod("p", fromTemplate)
+	r.pod("other", nil) // is bound after p was looked at
+	r.bound("other", "a")
+	p, err := r.CoreV1().Pods("ns").Get(t.Context(), "p", metav1.GetOptions{})
+	if err != nil || len(p.Status.Conditions) > 0 {
+		t.Errorf("%v, conditions %+v", err, p.Status.Conditions)
+	}
+	r.deviceClaim("p-gpu", func(c *resourcev1.ResourceClaim) {
+		c.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(p, corev1.SchemeGroupVersion.WithKind("Pod"))}
+	})
+	if _, err := r.CoreV1().Pods("ns").Patch(t.Context(), "p", types.StrategicMergePatchType,
+		[]byte(`{"status":{"resourceClaimStatuses":[{"name":"gpu","resourceClaimName":"p-gpu"}]}}`), metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	r.bound("p", "a")
+	r.has("p-gpu", "poola/g", "p")
+}

@@ -322,7 +322,7 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 		s.forgetWaiting(pod.UID)
 		return
 	}
-	if len(pod.Spec.SchedulingGates) > 0 {
+	if len(pod.Spec.SchedulingGates) > 0 || lacksClaims(pod) {
 		s.forgetWaiting(pod.UID)
 		s.queue.gate(pod.UID)
 		return
