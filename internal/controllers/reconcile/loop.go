@@ -21,10 +21,11 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Back-off of a key that fails: doubled from the first to the last with every failure in a row.
+// Back-off of a key that fails: doubled from the first to the last with every failure in a row. The last is what people wait for who
+// have mended the reason, a quota for instance, that no event tells of.
 const (
 	firstBackoff = 5 * time.Millisecond
-	lastBackoff  = 2 * time.Minute
+	lastBackoff  = 30 * time.Second
 )
 
 // Func brings key to its wanted state. A positive duration asks to be called again after it, however the world changes.
