@@ -2,15 +2,12 @@ package scheduler
 
 import (
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
-	dracel "k8s.io/dynamic-resource-allocation/cel"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
 
 	"canopus/internal/scheduler/devices"
@@ -28,10 +25,7 @@ const (
 
 // deviceState is what is known about devices and who has them. Part of the cluster.
 type deviceState struct {
-	claims  map[types.NamespacedName]*resourcev1.ResourceClaim
-	slices  map[string]*resourcev1.ResourceSlice
-	classes map[string]*resourcev1.DeviceClass
-	rules   map[string]*resourcev1.DeviceTaintRule
+	claims map[types.NamespacedName]*resourcev1.ResourceClaim
 
 	// assumed are allocations decided here and not yet seen in their claims.
 	assumed map[types.NamespacedName]*resourcev1.ResourceClaim
@@ -40,32 +34,16 @@ type deviceState struct {
 	// waits are the pods that wait for a claim's devices to be ready.
 	waits map[types.NamespacedName][]*deviceWait
 
-	compiled  *dracel.Cache      // nil until first used
-	inventory *devices.Inventory // nil: to be taken anew
-	held      *devices.Held      // by claims and assumed
+	stock *devices.Inventory
+	held  *devices.Held // by claims and assumed
 }
 
 func newDeviceState() *deviceState {
 	return &deviceState{
-		claims: map[types.NamespacedName]*resourcev1.ResourceClaim{}, slices: map[string]*resourcev1.ResourceSlice{},
-		classes: map[string]*resourcev1.DeviceClass{}, rules: map[string]*resourcev1.DeviceTaintRule{},
+		claims:  map[types.NamespacedName]*resourcev1.ResourceClaim{},
 		assumed: map[types.NamespacedName]*resourcev1.ResourceClaim{}, retracted: map[types.NamespacedName]bool{},
-		waits: map[types.NamespacedName][]*deviceWait{}, held: devices.NewHeld(),
+		waits: map[types.NamespacedName][]*deviceWait{}, stock: devices.NewInventory(), held: devices.NewHeld(),
 	}
-}
-
-// stock is what there is.
-func (v *deviceState) stock() *devices.Inventory {
-	if v.compiled == nil {
-		v.compiled = devices.NewSelectors()
-	}
-	if v.inventory == nil {
-		byName := func(a, b *resourcev1.DeviceTaintRule) int { return strings.Compare(a.Name, b.Name) }
-		v.inventory = devices.NewInventory(devices.Published{
-			Slices: slices.Collect(maps.Values(v.slices)), Classes: v.classes, Rules: slices.SortedFunc(maps.Values(v.rules), byName),
-		}, v.compiled)
-	}
-	return v.inventory
 }
 
 // recount makes a change to what is known of a claim and keeps held true to it.
@@ -178,7 +156,7 @@ func (v *deviceState) claimsOf(p *podInfo) (deviceWants, reason) {
 			}
 			continue
 		}
-		if request, class := v.stock().MissingClass(claim); class != "" {
+		if request, class := v.stock.MissingClass(claim); class != "" {
 			return out, final(fmt.Sprintf("request %s: device class %s does not exist", request, class))
 		}
 		out.pending = append(out.pending, claim)
@@ -227,7 +205,7 @@ func (v *deviceState) plan(w deviceWants, n *node) ([]*resourcev1.AllocationResu
 	if len(w.pending) == 0 {
 		return nil, reason{}
 	}
-	out, err := v.stock().Allocate(n.object, w.pending, v.held, allocationBudget)
+	out, err := v.stock.Allocate(n.object, w.pending, v.held, allocationBudget)
 	switch {
 	case err != nil:
 		return nil, final(err.Error())

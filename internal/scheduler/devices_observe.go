@@ -45,38 +45,32 @@ func (s *Scheduler) forgetDeviceClaim(c *resourcev1.ResourceClaim) {
 }
 
 func (s *Scheduler) observeSlice(o *resourcev1.ResourceSlice) {
-	s.cluster.devices.slices[o.Name] = o
-	s.stockChanged(deviceSliceChanged)
+	s.cluster.devices.stock.SetSlice(o)
+	s.changed(&event{what: deviceSliceChanged})
 }
 
 func (s *Scheduler) forgetSlice(o *resourcev1.ResourceSlice) {
-	delete(s.cluster.devices.slices, o.Name)
-	s.stockChanged(deviceSliceChanged) // one of an old generation may have stood in the way
+	s.cluster.devices.stock.DropSlice(o.Name)
+	s.changed(&event{what: deviceSliceChanged}) // one of an old generation may have stood in the way
 }
 
 func (s *Scheduler) observeDeviceClass(o *resourcev1.DeviceClass) {
-	s.cluster.devices.classes[o.Name] = o
-	s.stockChanged(deviceClassChanged)
+	s.cluster.devices.stock.SetClass(o)
+	s.changed(&event{what: deviceClassChanged})
 }
 
 func (s *Scheduler) forgetDeviceClass(o *resourcev1.DeviceClass) {
-	delete(s.cluster.devices.classes, o.Name)
-	s.cluster.devices.inventory = nil
+	s.cluster.devices.stock.DropClass(o.Name)
 }
 
 func (s *Scheduler) observeTaintRule(o *resourcev1.DeviceTaintRule) {
-	s.cluster.devices.rules[o.Name] = o
-	s.stockChanged(deviceSliceChanged)
+	s.cluster.devices.stock.SetRule(o)
+	s.changed(&event{what: deviceSliceChanged})
 }
 
 func (s *Scheduler) forgetTaintRule(o *resourcev1.DeviceTaintRule) {
-	delete(s.cluster.devices.rules, o.Name)
-	s.stockChanged(deviceSliceChanged)
-}
-
-func (s *Scheduler) stockChanged(what change) {
-	s.cluster.devices.inventory = nil
-	s.changed(&event{what: what})
+	s.cluster.devices.stock.DropRule(o.Name)
+	s.changed(&event{what: deviceSliceChanged})
 }
 
 // lacksClaims reports whether claims are still to be made for a pod from templates. It is not tried before.

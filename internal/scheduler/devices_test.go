@@ -94,9 +94,9 @@ func devicesOn(objects ...any) *cluster {
 		case *resourcev1.ResourceClaim:
 			c.devices.setClaim(o)
 		case *resourcev1.ResourceSlice:
-			c.devices.slices[o.Name] = o
+			c.devices.stock.SetSlice(o)
 		case *resourcev1.DeviceClass:
-			c.devices.classes[o.Name] = o
+			c.devices.stock.SetClass(o)
 		}
 	}
 	return c

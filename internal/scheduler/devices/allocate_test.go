@@ -2,6 +2,7 @@ package devices
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -185,7 +186,7 @@ type situation struct {
 
 func (s *situation) allocate() ([]*resourcev1.AllocationResult, error) {
 	if s.classes == nil {
-		s.classes = map[string]*resourcev1.DeviceClass{"c": {ObjectMeta: metav1.ObjectMeta{Name: "c"}}}
+		s.classes = map[string]*resourcev1.DeviceClass{"c": {}}
 	}
 	if s.budget == 0 {
 		s.budget = 1_000_000
@@ -194,7 +195,18 @@ func (s *situation) allocate() ([]*resourcev1.AllocationResult, error) {
 	for _, c := range s.held {
 		held.Take(c)
 	}
-	return NewInventory(Published{Slices: s.slices, Classes: s.classes, Rules: s.rules}, NewSelectors()).Allocate(testNode(s.node), s.claims, held, s.budget)
+	v := NewInventory()
+	for _, o := range s.slices {
+		v.SetSlice(o)
+	}
+	for name, o := range s.classes {
+		o.Name = name
+		v.SetClass(o)
+	}
+	for _, o := range s.rules {
+		v.SetRule(o)
+	}
+	return v.Allocate(testNode(s.node), s.claims, held, s.budget)
 }
 
 type allocation struct {
@@ -528,5 +540,61 @@ func TestConfig(t *testing.T) {
 	}
 	if want := "FromClass class [], FromClaim either [r], FromClaim all [], FromClaim each []"; strings.Join(got, ", ") != want {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), want)
+	}
+}
+
+// TestInventoryIsKeptUp: after any history an inventory gives out what a new one does.
+func TestInventoryIsKeptUp(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	v, slices, rules := NewInventory(), map[string]*resourcev1.ResourceSlice{}, map[string]*resourcev1.DeviceTaintRule{}
+	v.SetClass(&resourcev1.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "c"}})
+	found := 0
+	for step := range 3000 {
+		name := fmt.Sprintf("s%d", r.IntN(5))
+		switch r.IntN(8) {
+		case 0:
+			delete(slices, name)
+			v.DropSlice(name)
+		case 1:
+			rule := &resourcev1.DeviceTaintRule{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: resourcev1.DeviceTaintRuleSpec{
+				DeviceSelector: &resourcev1.DeviceTaintSelector{Device: ptr.To(fmt.Sprintf("d%d", r.IntN(3)))}, Taint: resourcev1.DeviceTaint{Key: "k", Effect: resourcev1.DeviceTaintEffectNoSchedule}}}
+			rules[name] = rule
+			v.SetRule(rule)
+		case 2:
+			delete(rules, name)
+			v.DropRule(name)
+		default:
+			s := withSlice(testSlice(name, testDevice(fmt.Sprintf("d%d", r.IntN(3)))), func(s *resourcev1.ResourceSliceSpec) {
+				s.Pool = resourcev1.ResourcePool{Name: fmt.Sprintf("p%d", r.IntN(2)), Generation: int64(r.IntN(2)), ResourceSliceCount: 1 + int64(r.IntN(2))}
+				switch r.IntN(3) {
+				case 0:
+					s.NodeName = ptr.To("other")
+				case 1:
+					s.NodeName, s.AllNodes = nil, ptr.To(true)
+				}
+			})
+			slices[name] = s
+			v.SetSlice(s)
+		}
+		fresh := NewInventory()
+		fresh.SetClass(v.classes["c"])
+		for _, s := range slices {
+			fresh.SetSlice(s)
+		}
+		for _, rule := range rules {
+			fresh.SetRule(rule)
+		}
+		list := claims(testClaim(exactly("r")))
+		got, want := told(v.Allocate(testNode(nil), list, NewHeld(), 1000)), told(fresh.Allocate(testNode(nil), list, NewHeld(), 1000))
+		if got != want {
+			t.Fatalf("step %d: %s, a new one says %s", step, got, want)
+		}
+		if strings.HasPrefix(got, "r=") {
+			found++
+		}
+	}
+	if found < 300 {
+		t.Errorf("only %d steps found anything", found)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,14 +23,18 @@ import (
 // ID names a device in the whole cluster.
 type ID struct{ Driver, Pool, Device string }
 
-// Inventory is all that drivers publish, and the classes. Immutable but for what it remembers of selectors' verdicts, so that
-// one goroutine at a time may use it.
+// Inventory is all that drivers publish, and the classes. It is kept up as these come and go, and takes stock anew only of pools
+// that changed. It also remembers what selectors said of devices. One goroutine at a time may use it.
 type Inventory struct {
 	classes  map[string]*resourcev1.DeviceClass
-	byNode   map[string][]*pool // those with devices of one node alone
+	rules    map[string]*resourcev1.DeviceTaintRule
+	slices   map[string]*resourcev1.ResourceSlice
+	byPool   map[poolKey]map[string]*resourcev1.ResourceSlice
+	stale    map[poolKey]bool
+	all      map[poolKey]*pool  // but for the stale ones
+	byNode   map[string][]*pool // of all, those with devices of one node alone
 	anywhere []*pool            // those with other devices
-	all      map[poolKey]*pool
-	compiled *dracel.Cache
+	compiled *dracel.Cache      // nil until first used
 }
 
 type poolKey struct{ driver, name string }
@@ -38,6 +43,7 @@ type poolKey struct{ driver, name string }
 type pool struct {
 	poolKey
 	devices  []*device
+	nodes    map[string]bool // of the devices; "" of those that are not of one node
 	counters map[string]map[string]resourcev1.Counter
 	partial  bool   // some slices have not been seen yet
 	invalid  string // why its driver must be wrong, so that none of its devices can be given
@@ -62,76 +68,140 @@ type verdict struct {
 	err   error
 }
 
-// Published is what an inventory is made of.
-type Published struct {
-	Slices  []*resourcev1.ResourceSlice
-	Classes map[string]*resourcev1.DeviceClass
-	Rules   []*resourcev1.DeviceTaintRule
-}
-
 // compiledSelectors is how many expressions are kept compiled.
 const compiledSelectors = 1000
 
-// NewSelectors makes a memory of compiled selectors, for inventories that follow each other.
-func NewSelectors() *dracel.Cache {
-	return dracel.NewCache(compiledSelectors, dracel.Features{EnableConsumableCapacity: true})
+// NewInventory makes one with nothing in it.
+func NewInventory() *Inventory {
+	return &Inventory{
+		classes: map[string]*resourcev1.DeviceClass{}, rules: map[string]*resourcev1.DeviceTaintRule{}, slices: map[string]*resourcev1.ResourceSlice{},
+		byPool: map[poolKey]map[string]*resourcev1.ResourceSlice{}, stale: map[poolKey]bool{}, all: map[poolKey]*pool{}, byNode: map[string][]*pool{},
+	}
 }
 
-// NewInventory takes stock.
-func NewInventory(p Published, compiled *dracel.Cache) *Inventory {
-	v := &Inventory{classes: p.Classes, byNode: map[string][]*pool{}, all: map[poolKey]*pool{}, compiled: compiled}
-	for key, list := range newest(p.Slices) {
-		v.all[key] = newPool(key, list, p.Rules)
+// SetSlice takes in a slice, new or changed.
+func (v *Inventory) SetSlice(s *resourcev1.ResourceSlice) {
+	v.DropSlice(s.Name)
+	key := poolKey{s.Spec.Driver, s.Spec.Pool.Name}
+	if v.byPool[key] == nil {
+		v.byPool[key] = map[string]*resourcev1.ResourceSlice{}
 	}
-	for _, q := range v.all {
-		v.index(q)
+	v.slices[s.Name], v.byPool[key][s.Name] = s, s
+	v.stale[key] = true
+}
+
+// DropSlice forgets a slice.
+func (v *Inventory) DropSlice(name string) {
+	s := v.slices[name]
+	if s == nil {
+		return
 	}
-	for _, list := range v.byNode {
-		slices.SortFunc(list, comparePools)
+	key := poolKey{s.Spec.Driver, s.Spec.Pool.Name}
+	delete(v.slices, name)
+	if delete(v.byPool[key], name); len(v.byPool[key]) == 0 {
+		delete(v.byPool, key)
 	}
-	slices.SortFunc(v.anywhere, comparePools)
-	return v
+	v.stale[key] = true
+}
+
+// SetClass takes in a class, new or changed.
+func (v *Inventory) SetClass(c *resourcev1.DeviceClass) { v.classes[c.Name] = c }
+
+// DropClass forgets a class.
+func (v *Inventory) DropClass(name string) { delete(v.classes, name) }
+
+// SetRule takes in a taint rule, new or changed.
+func (v *Inventory) SetRule(r *resourcev1.DeviceTaintRule) {
+	v.rules[r.Name] = r
+	v.retaint()
+}
+
+// DropRule forgets a taint rule.
+func (v *Inventory) DropRule(name string) {
+	delete(v.rules, name)
+	v.retaint()
+}
+
+// retaint has the rules looked at again for all devices.
+func (v *Inventory) retaint() {
+	for key := range v.byPool {
+		v.stale[key] = true
+	}
+}
+
+// refresh takes stock of the pools that changed.
+func (v *Inventory) refresh() {
+	if len(v.stale) == 0 {
+		return
+	}
+	rules := slices.SortedFunc(maps.Values(v.rules), func(a, b *resourcev1.DeviceTaintRule) int { return strings.Compare(a.Name, b.Name) })
+	for key := range v.stale {
+		if old := v.all[key]; old != nil {
+			v.unlist(old)
+		}
+		delete(v.all, key)
+		if now := newest(v.byPool[key]); len(now) > 0 {
+			v.all[key] = newPool(key, now, rules)
+			v.list(v.all[key])
+		}
+	}
+	clear(v.stale)
+}
+
+// list has a pool found by the nodes that its devices are for, unlist no more.
+func (v *Inventory) list(q *pool) {
+	if q.nodes[""] {
+		v.anywhere = insert(v.anywhere, q)
+		return
+	}
+	for node := range q.nodes {
+		v.byNode[node] = insert(v.byNode[node], q)
+	}
+}
+
+func (v *Inventory) unlist(q *pool) {
+	same := func(o *pool) bool { return o == q }
+	if q.nodes[""] {
+		v.anywhere = slices.DeleteFunc(v.anywhere, same)
+		return
+	}
+	for node := range q.nodes {
+		if v.byNode[node] = slices.DeleteFunc(v.byNode[node], same); len(v.byNode[node]) == 0 {
+			delete(v.byNode, node)
+		}
+	}
+}
+
+// insert keeps list sorted.
+func insert(list []*pool, q *pool) []*pool {
+	at, _ := slices.BinarySearchFunc(list, q, comparePools)
+	return slices.Insert(list, at, q)
 }
 
 func comparePools(a, b *pool) int {
 	return cmp.Or(strings.Compare(a.driver, b.driver), strings.Compare(a.name, b.name))
 }
 
-func (v *Inventory) index(q *pool) {
-	nodes := map[string]bool{}
-	for _, d := range q.devices {
-		nodes[d.node] = true
-	}
-	if nodes[""] {
-		v.anywhere = append(v.anywhere, q)
-		return
-	}
-	for node := range nodes {
-		v.byNode[node] = append(v.byNode[node], q)
-	}
-}
-
-// newest sorts slices by pool and drops those of generations that are over.
-func newest(all []*resourcev1.ResourceSlice) map[poolKey][]*resourcev1.ResourceSlice {
-	out := map[poolKey][]*resourcev1.ResourceSlice{}
+// newest are the slices of a pool's newest generation.
+func newest(all map[string]*resourcev1.ResourceSlice) []*resourcev1.ResourceSlice {
+	var out []*resourcev1.ResourceSlice
 	for _, s := range all {
-		key := poolKey{s.Spec.Driver, s.Spec.Pool.Name}
-		if known := out[key]; len(known) > 0 {
-			switch have := known[0].Spec.Pool.Generation; {
+		if len(out) > 0 {
+			switch have := out[0].Spec.Pool.Generation; {
 			case have > s.Spec.Pool.Generation:
 				continue
 			case have < s.Spec.Pool.Generation:
-				out[key] = nil
+				out = out[:0]
 			}
 		}
-		out[key] = append(out[key], s)
+		out = append(out, s)
 	}
 	return out
 }
 
 func newPool(key poolKey, list []*resourcev1.ResourceSlice, rules []*resourcev1.DeviceTaintRule) *pool {
 	slices.SortFunc(list, func(a, b *resourcev1.ResourceSlice) int { return strings.Compare(a.Name, b.Name) })
-	q := &pool{poolKey: key, counters: map[string]map[string]resourcev1.Counter{}, partial: int64(len(list)) != list[0].Spec.Pool.ResourceSliceCount}
+	q := &pool{poolKey: key, nodes: map[string]bool{}, counters: map[string]map[string]resourcev1.Counter{}, partial: int64(len(list)) != list[0].Spec.Pool.ResourceSliceCount}
 	for _, s := range list {
 		for i := range s.Spec.SharedCounters {
 			set := &s.Spec.SharedCounters[i]
@@ -141,7 +211,9 @@ func newPool(key poolKey, list []*resourcev1.ResourceSlice, rules []*resourcev1.
 			q.counters[set.Name] = set.Counters
 		}
 		for i := range s.Spec.Devices {
-			q.devices = append(q.devices, newDevice(q, s, &s.Spec.Devices[i], rules))
+			d := newDevice(q, s, &s.Spec.Devices[i], rules)
+			q.devices = append(q.devices, d)
+			q.nodes[d.node] = true
 		}
 	}
 	if !q.partial {
@@ -218,6 +290,7 @@ func (d *device) reachable(node *corev1.Node) bool {
 
 // pools are those that may have devices for node, in the order in which they are tried.
 func (v *Inventory) pools(node string) []*pool {
+	v.refresh()
 	out := append(slices.Clone(v.byNode[node]), v.anywhere...)
 	slices.SortFunc(out, comparePools)
 	return out
@@ -245,6 +318,9 @@ func (v *Inventory) match(d *device, selectors []resourcev1.DeviceSelector) (boo
 }
 
 func (v *Inventory) evaluate(d *device, expression string) verdict {
+	if v.compiled == nil {
+		v.compiled = dracel.NewCache(compiledSelectors, dracel.Features{EnableConsumableCapacity: true})
+	}
 	program := v.compiled.GetOrCompile(expression)
 	if program.Error != nil {
 		return verdict{err: fmt.Errorf("CEL compile error: %w", program.Error)}
