@@ -1,7 +1,7 @@
 // Package quota knows what objects use of resource quotas: which quotas look at an object, what it uses of them, and what it must say
 // about itself so that its use can be told. Pure; admission charges with it, the controller counts with it.
 //
-// This file is what they call; pod.go, service.go and claim.go know the kinds whose use is more than their number.
+// This file is what they call; pod.go, service.go, claim.go and device.go know the kinds whose use is more than their number.
 package quota
 
 import (
@@ -66,6 +66,8 @@ func special(gr schema.GroupResource) *measure {
 		return &measure{serviceName, serviceUsage, noScope, nil}
 	case schema.GroupResource{Resource: "persistentvolumeclaims"}:
 		return &measure{claimName, claimUsage, claimInScope, nil}
+	case DeviceClaims():
+		return &measure{deviceName, deviceUsage, noScope, nil}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,6 +53,17 @@ func claim(size, class string) *corev1.PersistentVolumeClaim {
 	return c
 }
 
+// deviceClaim asks for two gpus, all of them or one or four nics, and one more gpu.
+func deviceClaim() *resourcev1.ResourceClaim {
+	const exact, all = resourcev1.DeviceAllocationModeExactCount, resourcev1.DeviceAllocationModeAll
+	return &resourcev1.ResourceClaim{Spec: resourcev1.ResourceClaimSpec{Devices: resourcev1.DeviceClaim{Requests: []resourcev1.DeviceRequest{
+		{Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "gpu", AllocationMode: exact, Count: 2}},
+		{FirstAvailable: []resourcev1.DeviceSubRequest{{DeviceClassName: "gpu", AllocationMode: all},
+			{DeviceClassName: "gpu", AllocationMode: exact, Count: 1}, {DeviceClassName: "nic", AllocationMode: exact, Count: 4}}},
+		{Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "gpu", AllocationMode: exact, Count: 1, AdminAccess: ptr.To(true)}},
+	}}}}
+}
+
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	ended, gone, overhead, resized := pod("cpu=1", ""), pod("cpu=1", ""), pod("cpu=1", ""), claim("1Gi", "")
@@ -76,6 +88,7 @@ func TestUsage(t *testing.T) {
 		"claim": {claims, claim("5Gi", "gold"), "count/persistentvolumeclaims=1 persistentvolumeclaims=1 requests.storage=5Gi " +
 			"gold.storageclass.storage.k8s.io/persistentvolumeclaims=1 gold.storageclass.storage.k8s.io/requests.storage=5Gi"},
 		"shrinking claim": {claims, resized, "count/persistentvolumeclaims=1 persistentvolumeclaims=1 requests.storage=3Gi"},
+		"devices":         {DeviceClaims(), deviceClaim(), "count/resourceclaims.resource.k8s.io=1 gpu.deviceclass.resource.k8s.io/devices=35 nic.deviceclass.resource.k8s.io/devices=4"},
 		"secret":          {schema.GroupResource{Resource: "secrets"}, &corev1.Secret{}, "count/secrets=1 secrets=1"},
 		"custom":          {schema.GroupResource{Group: "example.com", Resource: "things"}, &corev1.Secret{}, "count/things.example.com=1"},
 	} {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,7 +23,7 @@ const page = 500
 
 // measured are the kinds whose objects have to be looked at.
 func measured() []schema.GroupResource {
-	return []schema.GroupResource{{Resource: "pods"}, {Resource: "services"}, {Resource: "persistentvolumeclaims"}}
+	return []schema.GroupResource{{Resource: "pods"}, {Resource: "services"}, {Resource: "persistentvolumeclaims"}, quota.DeviceClaims()}
 }
 
 // limitedKinds are the kinds that a quota with hard looks at.
@@ -130,6 +131,13 @@ func (c *Controller) number(ctx context.Context, gr schema.GroupResource, q *cor
 // objects reads a page of the objects of a measured kind.
 func (c *Controller) objects(ctx context.Context, gr schema.GroupResource, namespace string, o metav1.ListOptions) (objects []runtime.Object, next string, err error) {
 	core := c.Client.CoreV1()
+	if gr == quota.DeviceClaims() {
+		list, err := c.Client.ResourceV1().ResourceClaims(namespace).List(ctx, o)
+		if err != nil {
+			return nil, "", err
+		}
+		return pointers(list.Items, func(r *resourcev1.ResourceClaim) runtime.Object { return r }), list.Continue, nil
+	}
 	switch gr.Resource {
 	case "pods":
 		list, err := core.Pods(namespace).List(ctx, o)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -72,6 +73,7 @@ func New(cfg Config) (*Controller, error) {
 			on[*corev1.Pod](c, schema.GroupResource{Resource: "pods"}, core.Pods().Informer()),
 			on[*corev1.Service](c, schema.GroupResource{Resource: "services"}, core.Services().Informer()),
 			on[*corev1.PersistentVolumeClaim](c, schema.GroupResource{Resource: "persistentvolumeclaims"}, core.PersistentVolumeClaims().Informer()),
+			on[*resourcev1.ResourceClaim](c, quota.DeviceClaims(), cfg.Informers.Resource().V1().ResourceClaims().Informer()),
 		},
 	})
 	return c, err
