@@ -62,7 +62,7 @@ func (b *bench) withNodes(ctx context.Context, do func(context.Context, *populat
 	if p.ns, err = plane.Namespace(ctx, s.Proto); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	return do(ctx, p)
 }
