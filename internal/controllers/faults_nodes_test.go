@@ -10,8 +10,8 @@ const hour = time.Hour
 
 // nodeScenarios are of nodes and the pods on them.
 func nodeScenarios() []*scenario {
-	node := func(name, ready, more string) string {
-		return "{apiVersion: v1, kind: Node, metadata: {name: " + name + "}" + more + ", status: {conditions: [{type: Ready, status: '" + ready +
+	node := func(name, ready string) string {
+		return "{apiVersion: v1, kind: Node, metadata: {name: " + name + "}, status: {conditions: [{type: Ready, status: '" + ready +
 			"', reason: Kubelet, lastHeartbeatTime: '2026-01-01T00:00:00Z', lastTransitionTime: '2026-01-01T00:00:00Z'}]}}\n"
 	}
 	on := func(node, name string) string {
@@ -27,21 +27,21 @@ func nodeScenarios() []*scenario {
 	return []*scenario{
 		{controller: "node-controller", variant: "silent", tune: func(c *Config) { c.NodeGrace, c.NodeStartupGrace = 100*time.Millisecond, 100*time.Millisecond },
 			looks: []look{{"nodes", []string{"spec.taints", "status.conditions"}}, pods},
-			steps: []func(*cluster){add(node("n1", "True", "") + "---\n" + on("n1", "a") + "---\n" + on("n1", "b"))}},
+			steps: []func(*cluster){add(node("n1", "True") + "---\n" + on("n1", "a") + "---\n" + on("n1", "b"))}},
 		{controller: "node-controller", variant: "ill", looks: []look{{"nodes", []string{"metadata.labels", "spec.taints"}}, pods},
 			steps: []func(*cluster){
-				add(node("n1", "True", "") + "---\n" + node("n2", "True", "") + "---\n" + on("n2", "a") + "---\n" + on("n2", "b")),
+				add(node("n1", "True") + "---\n" + node("n2", "True") + "---\n" + on("n2", "a") + "---\n" + on("n2", "b")),
 				patchStatus("nodes", "n2", `{"status":{"conditions":[{"type":"Ready","status":"False","reason":"Kubelet"}]}}`),
 				patchStatus("nodes", "n2", `{"status":{"conditions":[{"type":"Ready","status":"True","reason":"Kubelet"}]}}`),
 			}},
 		{controller: "cidrAllocator", looks: []look{{"nodes", []string{"spec.podCIDRs"}}},
 			steps: []func(*cluster){
-				add(node("n1", "True", "")), add(node("n2", "True", "")),
-				remove("nodes", "n1", background), add(node("n3", "True", "")),
+				add(node("n1", "True")), add(node("n2", "True")),
+				remove("nodes", "n1", background), add(node("n3", "True")),
 			}},
 		{controller: "ttl-controller", looks: []look{{"nodes", []string{"metadata.annotations"}}},
 			steps: []func(*cluster){
-				add(node("n1", "True", "") + "---\n" + node("n2", "True", "")),
+				add(node("n1", "True") + "---\n" + node("n2", "True")),
 				patch("nodes", "n1", `{"metadata":{"annotations":{"node.alpha.kubernetes.io/ttl":"9"}}}`),
 				remove("nodes", "n1", background),
 			}},
@@ -54,12 +54,12 @@ func nodeScenarios() []*scenario {
 			looks: []look{{"pods", []string{"status.phase"}}}, steps: []func(*cluster){add(podManifest("a", "v1")), ended}},
 		{controller: "pod-garbage-collector-controller", variant: "orphans", faster: 400, looks: []look{{"nodes", nil}, pods},
 			steps: []func(*cluster){
-				add(node("n1", "True", "") + "---\n" + node("n2", "True", "") + "---\n" + on("n1", "a") + "---\n" + on("n1", "b") + "---\n" + on("n2", "c")),
+				add(node("n1", "True") + "---\n" + node("n2", "True") + "---\n" + on("n1", "a") + "---\n" + on("n1", "b") + "---\n" + on("n2", "c")),
 				remove("nodes", "n1", background),
 			}},
 		{controller: "pod-garbage-collector-controller", variant: "out-of-service", looks: []look{{"nodes", nil}, pods},
 			steps: []func(*cluster){
-				all(add(node("n1", "False", "")+"---\n"+on("n1", "a")+"---\n"+on("n1", "b")), remove("pods", "a", background), remove("pods", "b", background)),
+				all(add(node("n1", "False")+"---\n"+on("n1", "a")+"---\n"+on("n1", "b")), remove("pods", "a", background), remove("pods", "b", background)),
 				patch("nodes", "n1", `{"spec":{"taints":[{"key":"node.kubernetes.io/out-of-service","value":"x","effect":"NoExecute"}]}}`),
 			}},
 	}

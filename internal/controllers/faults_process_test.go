@@ -55,8 +55,10 @@ func (e ending) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	n := int(e.writes.Add(1))
 	switch {
-	case e.fault.at == 0 || n < e.fault.at:
+	case e.fault.at == 0:
 		return e.next.RoundTrip(r)
+	case n < e.fault.at: // done with when the next process begins, even if this one ends meanwhile
+		return e.next.RoundTrip(r.WithContext(context.WithoutCancel(r.Context())))
 	case n == e.fault.at && e.fault.landed:
 		answer, err := e.next.RoundTrip(r.WithContext(context.WithoutCancel(r.Context())))
 		if err == nil {
@@ -103,17 +105,18 @@ type process struct {
 	faster int
 	tune   func(*Config)
 	queues *reconcile.Queues
+	// informers stay when the process's controllers end, as those of one that waits to lead again; nil: it has its own.
+	informers informers.SharedInformerFactory
 }
 
 // run works until ctx or, with its fault, the process ends. It reports whether that happened.
 func (p *process) run(ctx context.Context, f fault) (stopped bool, err error) {
+	reading := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var hit atomic.Bool
 	var writes atomic.Int64
-	config := rest.CopyConfig(p.server.Admin)
-	config.WarningHandler = rest.NoWarnings{}
-	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
+	config := protobuf(p.server)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return ending{fault: f, writes: &writes, next: next, stop: func() { hit.Store(true); cancel() }}
 	})
@@ -121,10 +124,15 @@ func (p *process) run(ctx context.Context, f fault) (stopped bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer func() { // of the informers; they end when ctx does
-		cancel()
-		c.Informers.Shutdown()
-	}()
+	if p.informers != nil {
+		c.Informers = p.informers
+	} else {
+		reading = ctx
+		defer func() { // they end when ctx does
+			cancel()
+			c.Informers.Shutdown()
+		}()
+	}
 	set := &Set{c: *c, queues: p.queues}
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -143,9 +151,17 @@ func (p *process) run(ctx context.Context, f fault) (stopped bool, err error) {
 			}
 		})
 	}
-	c.Informers.StartWithContext(ctx)
+	c.Informers.StartWithContext(reading)
 	running.Wait()
 	return hit.Load(), nil
+}
+
+// protobuf is a client of server that speaks as the parts of a process do.
+func protobuf(server *apitest.Server) *rest.Config {
+	config := rest.CopyConfig(server.Admin)
+	config.WarningHandler = rest.NoWarnings{}
+	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
+	return config
 }
 
 // config is what the controllers work with.

@@ -21,11 +21,12 @@ func (c *Controller) apply(ctx context.Context, j *batchv1.Job, a actions) error
 	if !equality.Semantic.DeepEqual(j.Status, a.status) {
 		changed := j.DeepCopy()
 		changed.Status = a.status
-		_, err := c.Client.BatchV1().Jobs(j.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{})
+		now, err := c.Client.BatchV1().Jobs(j.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{})
 		if err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("write status: %w", err)
 		}
 		if err == nil {
+			c.wrote(j, now.ResourceVersion)
 			for _, e := range a.events {
 				c.Events.Event(j, e.kind, e.reason, e.message)
 			}

@@ -44,7 +44,11 @@ type Controller struct {
 	// freed holds pods whose finalizer we took away, as the server answered, until the cache shows it: one that the cache
 	// shows with a finalizer would be counted a second time.
 	freed map[types.UID]*corev1.Pod
-	taken map[types.UID]bool // Jobs that were taken over from whoever had the office before: see term.go
+	// taken are the Jobs that were taken over from whoever had the office before, until the cache has caught up with what they had
+	// then (nil): see term.go.
+	taken map[types.UID]*takeover
+	// latest is the version of each Job that the cache must have reached before we decide about it.
+	latest map[types.UID]string
 }
 
 // New makes a controller that does nothing before Run.
@@ -55,7 +59,8 @@ func New(d reconcile.Deps) (*Controller, error) {
 	jobs, pods := d.Informers.Batch().V1().Jobs(), d.Informers.Core().V1().Pods()
 	c := &Controller{
 		Deps: d, jobs: jobs.Lister(), pods: pods.Informer(),
-		written: reconcile.NewWritten[*corev1.Pod](), freed: map[types.UID]*corev1.Pod{}, taken: map[types.UID]bool{},
+		written: reconcile.NewWritten[*corev1.Pod](), freed: map[types.UID]*corev1.Pod{}, taken: map[types.UID]*takeover{},
+		latest: map[types.UID]string{},
 	}
 	c.claimer = &podclaim.Claimer{
 		Client: d.Client, Pods: c.pods, GVK: batchv1.SchemeGroupVersion.WithKind(kind), Finalizer: batchv1.JobTrackingFinalizer,
@@ -103,9 +108,7 @@ func (c *Controller) Run(ctx context.Context) error {
 func (c *Controller) jobChanged(old, j *batchv1.Job) []types.NamespacedName {
 	if j == nil {
 		c.written.Forget(old.UID)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.taken, old.UID)
+		c.forgetJob(old.UID)
 		return nil
 	}
 	return []types.NamespacedName{reconcile.Key(j)}
@@ -163,6 +166,12 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	if err != nil {
 		return 0, reconcile.Terminal(fmt.Errorf("bad selector of job %s: %w", key, err))
 	}
+	if err := c.takeOver(ctx, j, selector); err != nil {
+		return 0, fmt.Errorf("take over job %s: %w", key, err)
+	}
+	if c.outdated(j) {
+		return 0, nil
+	}
 	adopted, err := c.claimer.Claim(ctx, j, selector)
 	if err != nil {
 		return 0, fmt.Errorf("find the pods of job %s: %w", key, err)
@@ -170,7 +179,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	for _, p := range adopted {
 		c.written.Created(j.UID, p)
 	}
-	pods, err := c.controlled(ctx, j, selector)
+	pods, err := c.controlled(j)
 	if err != nil {
 		return 0, err
 	}
@@ -182,16 +191,13 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 }
 
 // controlled returns the pods of j, our own writes included.
-func (c *Controller) controlled(ctx context.Context, j *batchv1.Job, selector labels.Selector) ([]*corev1.Pod, error) {
+func (c *Controller) controlled(j *batchv1.Job) ([]*corev1.Pod, error) {
 	seen := c.pods.GetStore().LastStoreSyncResourceVersion() // before the list: see Written.View
 	pods, err := reconcile.Indexed[*corev1.Pod](c.pods, reconcile.ByController, string(j.UID))
 	if err != nil {
 		return nil, err
 	}
-	if err := c.takeOver(ctx, j, selector, pods); err != nil {
-		return nil, fmt.Errorf("job %s/%s: %w", j.Namespace, j.Name, err)
-	}
-	pods = c.written.View(j.UID, pods, seen)
+	pods = c.written.View(j.UID, c.caughtUp(j.UID, pods, seen), seen)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, p := range pods {
