@@ -150,7 +150,6 @@ func (s *scenario) run(t *testing.T, server *apitest.Server, f fault, wants [][]
 	t.Helper()
 	return s.play(t, server, f, func(l *life, i int) {
 		t.Helper()
-		last := i == len(s.steps)-1
 		var got []string
 		err := wait.PollUntilContextTimeout(t.Context(), 4*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 			for range 2 {
@@ -158,7 +157,7 @@ func (s *scenario) run(t *testing.T, server *apitest.Server, f fault, wants [][]
 				if err != nil {
 					return false, err
 				}
-				if got = now; !slices.Equal(got, wants[i]) || last && !l.settled() {
+				if got = now; !slices.Equal(got, wants[i]) || !l.settled() {
 					return false, nil
 				}
 			}
