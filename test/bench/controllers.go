@@ -189,6 +189,10 @@ func (p *populated) flap(ctx context.Context, pod string) error {
 	if err != nil {
 		return err
 	}
+	cpu, err := plane.CPUOf(p.server.PID())
+	if err != nil {
+		return err
+	}
 	var took plane.Latencies
 	for range flaps {
 		for _, ready := range []corev1.ConditionStatus{corev1.ConditionFalse, corev1.ConditionTrue} {
@@ -203,6 +207,10 @@ func (p *populated) flap(ctx context.Context, pod string) error {
 			took = append(took, time.Since(began))
 		}
 	}
+	used, err := plane.CPUOf(p.server.PID())
+	if err != nil {
+		return err
+	}
 	// Endpoints are written beside the slices: the last of them may still be on its way.
 	after := before
 	if err := plane.Until(ctx, patience, func(ctx context.Context) error {
@@ -214,7 +222,8 @@ func (p *populated) flap(ctx context.Context, pod string) error {
 	}); err != nil {
 		return err
 	}
-	p.say("endpoints.flap.seen.p50", took.Quantile(.5), "ms", 0) // from a pod's report to the slice
+	p.say("endpoints.flap.seen.p50", took.Quantile(.5), "ms", 0)                  // from a pod's report to the slice
+	p.say("endpoints.flap.cpu", plane.Milliseconds(used-cpu)/flaps, "ms/flap", 0) // of the server, all in
 	p.say("endpoints.flap.slices", (after.slices-before.slices)/1000/flaps, "KB/flap", 0)
 	p.say("endpoints.flap.endpoints", (after.endpoints-before.endpoints)/1000/flaps, "KB/flap", 0)
 	p.say("endpoints.flap.disk", (after.disk-before.disk)/1000/flaps, "KB/flap", 0)
