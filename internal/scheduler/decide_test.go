@@ -280,22 +280,27 @@ func checkSpreadCounts(t *testing.T, c *cluster) {
 	for key, s := range c.spread.counts {
 		fresh := map[string]int{}
 		for _, n := range c.nodes {
-			if !s.eligible(n) {
+			if !s.in.eligible(n) {
 				continue
 			}
-			fresh[n.object.Labels[s.topology]] += 0
+			fresh[n.object.Labels[s.in.topology]] += 0
 			for _, p := range n.pods {
 				if s.matches(p.pod) {
-					fresh[n.object.Labels[s.topology]]++
+					fresh[n.object.Labels[s.in.topology]]++
 				}
 			}
 		}
-		if len(fresh) != len(s.domains) {
-			t.Fatalf("%q: %d domains kept, %d there are", key, len(s.domains), len(fresh))
+		if len(fresh) != len(s.in.slots) || len(s.pods) != len(s.in.nodes) || !s.in.counts[s] {
+			t.Fatalf("%q: %d domains kept, %d there are; %d of %d slots", key, len(s.in.slots), len(fresh), len(s.pods), len(s.in.nodes))
 		}
 		for value, want := range fresh {
-			if s.domains[value] == nil || s.domains[value].pods != want {
-				t.Fatalf("%q: domain %s counts %+v, want %d", key, value, s.domains[value], want)
+			if slot, ok := s.in.slots[value]; !ok || int(s.pods[slot]) != want {
+				t.Fatalf("%q: domain %s has slot %d, %v of %v, want %d", key, value, slot, ok, s.pods, want)
+			}
+		}
+		for _, slot := range s.in.free {
+			if s.pods[slot] != 0 {
+				t.Fatalf("%q: %d pods are left in a slot that is free", key, s.pods[slot])
 			}
 		}
 	}

@@ -14,6 +14,7 @@ type spreadConstraint struct {
 	selector labels.Selector // label selector with matchLabelKeys merged in
 	labels   []string        // that a node must have to be looked at, besides the topology's
 	key      string          // identity of the counts it reads: see spreadIndex
+	nodesKey string          // of the domains that these count in
 }
 
 // spreadConstraints are a pod's constraints by what they do.
@@ -45,9 +46,9 @@ func newSpreadConstraints(pod *corev1.Pod) spreadConstraints {
 	return out
 }
 
-// identified returns s with its key, which tells apart constraints that count differently.
+// identified returns s with its keys, which tell apart constraints that count differently and those that look at other nodes.
 func (s spreadConstraint) identified(pod *corev1.Pod) spreadConstraint {
-	id := []string{pod.Namespace, s.TopologyKey, selectorID(s.selector)}
+	id := []string{s.TopologyKey}
 	if len(s.labels) > 1 {
 		id = append(id, s.labels...)
 	}
@@ -59,7 +60,8 @@ func (s spreadConstraint) identified(pod *corev1.Pod) spreadConstraint {
 			id = append(id, "tolerates", t.String())
 		}
 	}
-	s.key = strings.Join(id, "\x00")
+	s.nodesKey = strings.Join(id, "\x00")
+	s.key = strings.Join([]string{pod.Namespace, selectorID(s.selector), s.nodesKey}, "\x00")
 	return s
 }
 

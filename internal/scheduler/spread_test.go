@@ -132,6 +132,7 @@ func TestSpreadScore(t *testing.T) {
 			if tt.know != nil {
 				tt.know(c)
 			}
+			c.candidates()
 			score := scoreSpread(c, newPending(testPod("p", tt.pod)))
 			var got []int64
 			if score != nil {
