@@ -30,13 +30,16 @@ func Counts(pod *corev1.Pod, terminatingToo bool) bool {
 
 // Address returns pod's first address of the family, "" if it has none.
 func Address(pod *corev1.Pod, family corev1.IPFamily) string {
-	texts := []string{pod.Status.PodIP}
-	for _, ip := range pod.Status.PodIPs {
-		texts = append(texts, ip.IP)
+	is := func(text string) bool {
+		a, err := netip.ParseAddr(text)
+		return err == nil && a.Is4() == (family == corev1.IPv4Protocol)
 	}
-	for _, text := range texts {
-		if a, err := netip.ParseAddr(text); err == nil && a.Is4() == (family == corev1.IPv4Protocol) {
-			return text
+	if is(pod.Status.PodIP) {
+		return pod.Status.PodIP
+	}
+	for i := range pod.Status.PodIPs {
+		if is(pod.Status.PodIPs[i].IP) {
+			return pod.Status.PodIPs[i].IP
 		}
 	}
 	return ""
@@ -61,17 +64,44 @@ func TargetPort(pod *corev1.Pod, port corev1.ServicePort) (int32, bool) {
 	if port.TargetPort.Type == intstr.Int {
 		return port.TargetPort.IntVal, true
 	}
-	containers := slices.Clone(pod.Spec.Containers)
-	for _, c := range pod.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			containers = append(containers, c)
+	for i := range pod.Spec.Containers {
+		if number, ok := portOf(&pod.Spec.Containers[i], port); ok {
+			return number, true
 		}
 	}
-	for _, c := range containers {
-		for _, p := range c.Ports {
-			if p.Name == port.TargetPort.StrVal && protocol(p.Protocol) == protocol(port.Protocol) {
-				return p.ContainerPort, true
-			}
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		if c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+			continue
+		}
+		if number, ok := portOf(c, port); ok {
+			return number, true
+		}
+	}
+	return 0, false
+}
+
+// None stands for a port that a pod does not have.
+const None int32 = -1
+
+// TargetPorts resolves all of svc's ports in pod, in their order, into a slice that it appends to. Pods of one template have the same.
+func TargetPorts(svc *corev1.Service, pod *corev1.Pod, into []int32) []int32 {
+	for _, p := range svc.Spec.Ports {
+		number, ok := TargetPort(pod, p)
+		if !ok {
+			number = None
+		}
+		into = append(into, number)
+	}
+	return into
+}
+
+// portOf finds a named target port among those of a container.
+func portOf(c *corev1.Container, port corev1.ServicePort) (int32, bool) {
+	for i := range c.Ports {
+		p := &c.Ports[i]
+		if p.Name == port.TargetPort.StrVal && protocol(p.Protocol) == protocol(port.Protocol) {
+			return p.ContainerPort, true
 		}
 	}
 	return 0, false

@@ -27,20 +27,24 @@ const (
 func subsets(svc *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset {
 	family := backends.Families(svc)[0]
 	byPorts := map[string]*corev1.EndpointSubset{}
+	var s *corev1.EndpointSubset // of the pod before,
+	var numbers, these []int32   // whose ports were these
 	for _, pod := range pods {
 		ip := backends.Address(pod, family)
 		if ip == "" || !backends.Counts(pod, svc.Spec.PublishNotReadyAddresses) {
 			continue
 		}
-		ports := ports(svc, pod)
-		if len(ports) == 0 && len(svc.Spec.Ports) > 0 {
-			continue // none of the Service's ports is in this pod
-		}
-		key := fmt.Sprint(portTexts(ports))
-		s := byPorts[key]
-		if s == nil {
-			s = &corev1.EndpointSubset{Ports: ports}
-			byPorts[key] = s
+		these = backends.TargetPorts(svc, pod, these[:0])
+		if s == nil || !slices.Equal(these, numbers) {
+			ports := ports(svc, these)
+			if len(ports) == 0 && len(svc.Spec.Ports) > 0 {
+				continue // none of the Service's ports is in this pod
+			}
+			key := portTexts(ports)
+			if byPorts[key] == nil {
+				byPorts[key] = &corev1.EndpointSubset{Ports: ports}
+			}
+			s, numbers = byPorts[key], slices.Clone(these)
 		}
 		address := corev1.EndpointAddress{IP: ip, Hostname: backends.Hostname(pod, svc), TargetRef: backends.Reference(pod)}
 		if name := pod.Spec.NodeName; name != "" {
@@ -66,10 +70,10 @@ func byAddress(a, b corev1.EndpointAddress) int {
 	return cmp.Or(cmp.Compare(a.IP, b.IP), cmp.Compare(a.TargetRef.UID, b.TargetRef.UID))
 }
 
-func ports(svc *corev1.Service, pod *corev1.Pod) []corev1.EndpointPort {
+func ports(svc *corev1.Service, numbers []int32) []corev1.EndpointPort {
 	var out []corev1.EndpointPort
-	for _, p := range svc.Spec.Ports {
-		if number, ok := backends.TargetPort(pod, p); ok {
+	for i, p := range svc.Spec.Ports {
+		if number := numbers[i]; number != backends.None {
 			protocol := p.Protocol
 			if protocol == "" {
 				protocol = corev1.ProtocolTCP

@@ -24,6 +24,8 @@ func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.N
 	}
 	byKey := map[string]*slicepack.Group{}
 	for _, family := range backends.Families(svc) {
+		var in *slicepack.Group    // of the pod before,
+		var numbers, these []int32 // whose ports were these
 		for _, pod := range pods {
 			address := backends.Address(pod, family)
 			if address == "" || !backends.Counts(pod, true) {
@@ -34,11 +36,15 @@ func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.N
 				missing = true
 				continue
 			}
-			g := slicepack.Group{Family: discoveryv1.AddressType(family), Ports: ports(svc, pod)}
-			if byKey[g.Key()] == nil {
-				byKey[g.Key()] = &g
+			these = backends.TargetPorts(svc, pod, these[:0])
+			if in == nil || !slices.Equal(these, numbers) {
+				g := slicepack.Group{Family: discoveryv1.AddressType(family), Ports: ports(svc, these)}
+				key := g.Key()
+				if byKey[key] == nil {
+					byKey[key] = &g
+				}
+				in, numbers = byKey[key], slices.Clone(these)
 			}
-			in := byKey[g.Key()]
 			in.Endpoints = append(in.Endpoints, endpoint(svc, pod, node, address))
 		}
 	}
@@ -50,12 +56,12 @@ func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.N
 	return groups, missing
 }
 
-// ports resolves svc's ports in pod; what pod does not have is left out.
-func ports(svc *corev1.Service, pod *corev1.Pod) []discoveryv1.EndpointPort {
+// ports are svc's ports with their numbers in a pod; what the pod does not have is left out.
+func ports(svc *corev1.Service, numbers []int32) []discoveryv1.EndpointPort {
 	out := []discoveryv1.EndpointPort{}
-	for _, p := range svc.Spec.Ports {
-		number, ok := backends.TargetPort(pod, p)
-		if !ok {
+	for i, p := range svc.Spec.Ports {
+		number := numbers[i]
+		if number == backends.None {
 			continue
 		}
 		name, protocol := p.Name, p.Protocol

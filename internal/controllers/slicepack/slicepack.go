@@ -76,7 +76,8 @@ func Plan(target Target, existing []*discoveryv1.EndpointSlice, groups []Group) 
 	}
 	ordered := slices.SortedFunc(slices.Values(existing), func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 	for _, s := range ordered {
-		sl := &slot{was: s, now: s.DeepCopy()}
+		now := *s // what changes of it is replaced, never written into
+		sl := &slot{was: s, now: &now}
 		if key := groupKey(s.AddressType, s.Ports); wanted[key] {
 			slots[key] = append(slots[key], sl)
 		} else {
@@ -162,13 +163,24 @@ func (s *slot) keep(want map[string]discoveryv1.Endpoint) {
 			continue
 		}
 		delete(want, Identity(e))
-		if !equality.Semantic.DeepEqual(e, w) {
+		if !same(&e, &w) {
 			s.changed = true
 		}
 		kept = append(kept, w)
 	}
 	s.now.Endpoints = kept
 }
+
+// same reports whether two endpoints say the same. Nearly all do, thousands at a time: reflection is for the few that have hints.
+func same(a, b *discoveryv1.Endpoint) bool {
+	return slices.Equal(a.Addresses, b.Addresses) &&
+		equal(a.Conditions.Ready, b.Conditions.Ready) && equal(a.Conditions.Serving, b.Conditions.Serving) &&
+		equal(a.Conditions.Terminating, b.Conditions.Terminating) &&
+		equal(a.Hostname, b.Hostname) && equal(a.NodeName, b.NodeName) && equal(a.Zone, b.Zone) && equal(a.TargetRef, b.TargetRef) &&
+		maps.Equal(a.DeprecatedTopology, b.DeprecatedTopology) && (a.Hints == nil && b.Hints == nil || equality.Semantic.DeepEqual(a.Hints, b.Hints))
+}
+
+func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // blank returns an empty slot for g: a spare slice if there is one.
 func (p *packer) blank(g Group) *slot {
