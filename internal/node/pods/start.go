@@ -58,6 +58,9 @@ func (w *worker) startAll(ctx context.Context, starts []Start) func() {
 // started notes the outcome of a start.
 func (w *worker) started(s Start, err error) {
 	name := s.Container.Name
+	if imageOf(w.current(), name) != s.Container.Image {
+		return // it is about an image that is not wanted any more
+	}
 	if s.Again {
 		// Only now: while the next run is being made the container does not back off.
 		w.crashes[name] = w.crashes[name].Next(w.m.cfg.Clock.Now())
@@ -91,6 +94,49 @@ func (w *worker) started(s Start, err error) {
 	} else {
 		w.m.event(w.current(), name, corev1.EventTypeWarning, "Failed", "Error: "+ie.Reason)
 	}
+}
+
+// otherImages are the containers that have an image in now which they had not in old.
+func otherImages(old, now *corev1.Pod) map[string]bool {
+	out := map[string]bool{}
+	for _, c := range containersOf(now) {
+		if was := imageOf(old, c.Name); was != "" && was != c.Image {
+			out[c.Name] = true
+		}
+	}
+	return out
+}
+
+// imageOf is the image of a pod's container, "" if it has no such container.
+func imageOf(pod *corev1.Pod, container string) string {
+	for _, c := range containersOf(pod) {
+		if c.Name == container {
+			return c.Image
+		}
+	}
+	return ""
+}
+
+// containersOf are all containers of a pod, of whatever sort.
+func containersOf(pod *corev1.Pod) []*corev1.Container {
+	var out []*corev1.Container
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			out = append(out, &list[i])
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		c := corev1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+		out = append(out, &c)
+	}
+	return out
+}
+
+// forgive forgets what a container has to wait for: that was with another image.
+func (w *worker) forgive(container string) {
+	delete(w.waits, container)
+	delete(w.pulls, container)
+	delete(w.crashes, container)
 }
 
 // startOne gets the image, creates the container and starts it.

@@ -192,6 +192,11 @@ func (w *worker) observe() bool {
 	if w.pod == nil || w.pod.Generation != pod.Generation || w.pod.ResourceVersion != pod.ResourceVersion {
 		w.m.cfg.Objects.Use(w.uid, objects.Refs(pod))
 	}
+	if w.pod != nil && w.pod.Generation != pod.Generation {
+		for name := range otherImages(w.pod, pod) {
+			w.forgive(name)
+		}
+	}
 	w.pod = pod
 	w.shared.Store(pod)
 	return true
