@@ -66,15 +66,7 @@ func (r *Resource) retain(rev int64, t tree) {
 	}
 }
 
-// stateAt returns the state at rev, of at least the keys in s: kept, or rebuilt by undoing what the ring holds, or read from
-// etcd. rev is applied.
-func (r *Resource) stateAt(ctx context.Context, rev int64, s span) (tree, error) {
-	if t, ok := r.rebuild(rev); ok {
-		return t, nil
-	}
-	return r.readAt(ctx, rev, s)
-}
-
+// rebuild returns the state at rev, kept or made by undoing what the ring holds; false when rev is older than the ring. rev is applied.
 func (r *Resource) rebuild(rev int64) (tree, bool) {
 	r.mu.Lock()
 	if rev < r.floor {
@@ -101,23 +93,23 @@ func (r *Resource) rebuild(rev int64) (tree, bool) {
 	return t, true
 }
 
-// readAt reads the keys in s from etcd as they were at rev.
-func (r *Resource) readAt(ctx context.Context, rev int64, s span) (tree, error) {
+// archived hands the entries of s as they were at rev to take, in key order, until it returns false; left is how many keys there are from
+// this one on. They are read from etcd, chunk keys at a time: of a long list no more than what is asked for. Errors: *Expired.
+func (r *Resource) archived(ctx context.Context, rev int64, s span, chunk int64, take func(e *Entry, left int64) bool) error {
 	end := clientv3.GetPrefixRangeEnd(r.prefix)
 	if s.end != "" {
 		end = r.prefix + s.end
 	}
-	var entries []*Entry
 	live := r.state.Load().tree
 	for start := r.prefix + s.start; ; {
-		resp, err := r.store.c.Etcd.Get(ctx, start, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(pageSize))
+		resp, err := r.store.c.Etcd.Get(ctx, start, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(chunk))
 		if errors.Is(err, rpctypes.ErrCompacted) {
-			return tree{}, &Expired{Revision: rev}
+			return &Expired{Revision: rev}
 		}
 		if err != nil {
-			return tree{}, fmt.Errorf("read %s at revision %d from etcd: %w", r.prefix, rev, err)
+			return fmt.Errorf("read %s at revision %d from etcd: %w", r.prefix, rev, err)
 		}
-		for _, kv := range resp.Kvs {
+		for i, kv := range resp.Kvs {
 			c := change{key: string(kv.Key[len(r.prefix):]), rev: kv.ModRevision, value: kv.Value}
 			e := live.get(c.key)
 			if e == nil || e.Revision != c.rev {
@@ -126,11 +118,38 @@ func (r *Resource) readAt(ctx context.Context, rev int64, s span) (tree, error) 
 					continue
 				}
 			}
-			entries = append(entries, e)
+			if !take(e, resp.Count-int64(i)) {
+				return nil
+			}
 		}
 		if !resp.More {
-			return treeOf(entries), nil
+			return nil
 		}
 		start = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
+}
+
+// archivedPage is page for a revision that is older than the ring.
+func (r *Resource) archivedPage(ctx context.Context, rev int64, o pageOptions) (List, error) {
+	l := List{Revision: rev}
+	base, end := o.m.bounds()
+	chunk := int64(pageSize)
+	if o.limit > 0 && o.limit < pageSize && !o.m.selects() {
+		chunk = o.limit + 1 // the one that tells that there are more
+	}
+	err := r.archived(ctx, rev, span{max(base, o.start), end}, chunk, func(e *Entry, left int64) bool {
+		if !o.m.matches(e) {
+			return true
+		}
+		if o.limit > 0 && int64(len(l.Entries)) == o.limit {
+			l.Continue = encodeToken(rev, (l.Entries[o.limit-1].key + "\x00")[len(base):])
+			if !o.m.selects() {
+				l.Remaining = &left
+			}
+			return false
+		}
+		l.Entries = append(l.Entries, e)
+		return true
+	})
+	return l, err
 }

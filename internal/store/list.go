@@ -32,12 +32,20 @@ func (r *Resource) Get(ctx context.Context, namespace, name string, f Freshness)
 }
 
 func (r *Resource) getExact(ctx context.Context, key string, rev int64) (*Entry, error) {
-	t, err := r.stateAt(ctx, rev, span{start: key, end: key + "\x00"})
-	if err != nil {
-		return nil, err
+	var found *Entry
+	if t, ok := r.rebuild(rev); ok {
+		found = t.get(key)
+	} else {
+		err := r.archived(ctx, rev, span{key, key + "\x00"}, 1, func(e *Entry, _ int64) bool {
+			found = e
+			return false
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
-	if e := t.get(key); e != nil {
-		return e, nil
+	if found != nil {
+		return found, nil
 	}
 	return nil, fmt.Errorf("%s%s at revision %d: %w", r.prefix, key, rev, ErrNotFound)
 }
@@ -48,7 +56,7 @@ func (r *Resource) List(ctx context.Context, o ListOptions) (List, error) {
 		return List{}, err
 	}
 	m := r.matcher(o.Selector)
-	start, end := m.bounds()
+	start, _ := m.bounds()
 	f := Freshness{o.Match, o.Revision}
 	if o.Continue != "" {
 		token, err := decodeToken(o.Continue)
@@ -64,20 +72,21 @@ func (r *Resource) List(ctx context.Context, o ListOptions) (List, error) {
 		return List{}, err
 	}
 	st, rev := r.now()
-	t := st.tree
+	t, page := st.tree, pageOptions{m: &m, start: start, limit: o.Limit}
 	if f.Match == Exact {
-		var err error
-		rev = f.Revision
-		if t, err = r.stateAt(ctx, rev, span{start, end}); err != nil {
-			return List{}, r.expired(err, &m, start)
+		var kept bool
+		if t, kept = r.rebuild(f.Revision); !kept {
+			l, err := r.archivedPage(ctx, f.Revision, page)
+			return l, r.expired(err, &m, start)
 		}
+		rev = f.Revision
 	}
-	return r.page(t, rev, pageOptions{m: &m, start: start, limit: o.Limit})
+	return r.page(t, rev, page)
 }
 
 // expired adds to an *Expired the token that goes on from start inconsistently.
 func (r *Resource) expired(err error, m *matcher, start string) error {
-	if e, ok := err.(*Expired); ok { //nolint:errorlint // stateAt's own error, not wrapped
+	if e, ok := err.(*Expired); ok { //nolint:errorlint // archived's own error, not wrapped
 		base, _ := m.bounds()
 		return &Expired{Revision: e.Revision, Continue: encodeToken(-1, start[len(base):])}
 	}
