@@ -65,7 +65,8 @@ test: test-deps build vet staticcheck unit e2e ## every test, from unit tests to
 	@$(MAKE) --no-print-directory conformance MISSING=
 
 unit: ## tests of packages, with the race detector
-	KUBE_CACHE_MUTATION_DETECTOR=true $(GO) test $(RACE) -timeout 20m ./cmd/... ./internal/... ./runtime/... ./test/report
+	$(GO) build -o bin/report ./test/report
+	KUBE_CACHE_MUTATION_DETECTOR=true $(GO) test -json $(RACE) -timeout 20m ./cmd/... ./internal/... ./runtime/... ./test/report | bin/report -packages
 
 e2e: build test-deps ## end-to-end tests on real containers (root)
 	@$(MAKE) --no-print-directory -C runtime test-image

@@ -17,7 +17,7 @@ func TestConform(t *testing.T) {
 `
 	passed := map[string]bool{}
 	var out strings.Builder
-	if failed, err := report(strings.NewReader(in), &out, passed); err != nil || !failed {
+	if failed, err := report(strings.NewReader(in), &out, passed, false); err != nil || !failed {
 		t.Fatalf("failed %v, %v", failed, err)
 	}
 	for _, missing := range []bool{false, true} {

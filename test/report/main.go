@@ -20,9 +20,10 @@ import (
 func main() {
 	counted := flag.Bool("conformance", false, "count the behaviours of package conformance by area")
 	missing := flag.Bool("missing", false, "name the behaviours without a passed test")
+	packages := flag.Bool("packages", false, "tell of packages that are well, not of each of their tests")
 	flag.Parse()
 	passed := map[string]bool{}
-	failed, err := report(os.Stdin, os.Stdout, passed)
+	failed, err := report(os.Stdin, os.Stdout, passed, *packages)
 	if err == nil && *counted {
 		err = conform(os.Stdout, passed, *missing)
 	}
@@ -53,12 +54,13 @@ type test struct {
 type tally struct {
 	passed, failed, skipped int
 	broken                  bool // a package failed outside its tests
+	packages                bool // that are well are told of, not their tests
 }
 
 // report reads events until in ends, and notes in passed the names of the tests that did. What is no event, such as a
-// message of the compiler, is passed on.
-func report(in io.Reader, out io.Writer, passed map[string]bool) (failed bool, err error) {
-	tests, n, any := map[string]*test{}, tally{}, false
+// message of the compiler, is passed on. With packages, what went well is told by package.
+func report(in io.Reader, out io.Writer, passed map[string]bool, packages bool) (failed bool, err error) {
+	tests, n, any := map[string]*test{}, tally{packages: packages}, false
 	lines := bufio.NewReader(in)
 	for {
 		line, err := lines.ReadString('\n')
@@ -130,9 +132,12 @@ func parent(tests map[string]*test, e event) *test {
 func (n *tally) finish(out io.Writer, t *test, e event) {
 	took := time.Duration(e.Elapsed * float64(time.Second)).Round(10 * time.Millisecond)
 	if e.Test == "" {
-		if e.Action == "fail" {
+		switch {
+		case e.Action == "fail":
 			n.broken = true
 			fmt.Fprintf(out, "package %s failed\n%s", e.Package, indent(t.output))
+		case e.Action == "pass" && n.packages:
+			fmt.Fprintf(out, "ok    %s (%v)\n", e.Package, took)
 		}
 		return
 	}
@@ -148,7 +153,9 @@ func (n *tally) finish(out io.Writer, t *test, e event) {
 		fmt.Fprintf(out, "FAIL  %s%s (%v)\n%s", depth, e.Test, took, indent(t.output))
 	case !t.children:
 		n.passed++
-		fmt.Fprintf(out, "ok    %s%s (%v)\n", depth, e.Test, took)
+		if !n.packages {
+			fmt.Fprintf(out, "ok    %s%s (%v)\n", depth, e.Test, took)
+		}
 	}
 }
 

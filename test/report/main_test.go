@@ -8,8 +8,8 @@ import (
 func TestReport(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		name, in, want string
-		failed         bool
+		name, in, want   string
+		failed, packages bool
 	}{
 		{
 			name: "one of each",
@@ -52,6 +52,18 @@ package p failed
 			want: "note  T rate: 7 a second\nok    T (10ms)\n\n1 passed, 0 failed, 0 skipped\n",
 		},
 		{
+			name: "by package: a skipped test and its reason are told all the same",
+			in: `{"Action":"run","Package":"p","Test":"T"}
+{"Action":"pass","Package":"p","Test":"T","Elapsed":0.01}
+{"Action":"run","Package":"p","Test":"S"}
+{"Action":"output","Package":"p","Test":"S","Output":"    y_test.go:9: needs root: it does much\n"}
+{"Action":"skip","Package":"p","Test":"S","Elapsed":0}
+{"Action":"pass","Package":"p","Elapsed":0.02}
+`,
+			want:     "skip  S: needs root: it does much\nok    p (20ms)\n\n1 passed, 0 failed, 1 skipped\n",
+			packages: true,
+		},
+		{
 			name: "nothing compiled",
 			in: `x.go:1:1: syntax error
 {"Action":"start","Package":"p"}
@@ -76,7 +88,7 @@ package p failed
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
-			failed, err := report(strings.NewReader(c.in), &out, map[string]bool{})
+			failed, err := report(strings.NewReader(c.in), &out, map[string]bool{}, c.packages)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,7 +101,7 @@ package p failed
 
 func TestNoOutputIsAnError(t *testing.T) {
 	t.Parallel()
-	if _, err := report(strings.NewReader(""), &strings.Builder{}, map[string]bool{}); err == nil {
+	if _, err := report(strings.NewReader(""), &strings.Builder{}, map[string]bool{}, false); err == nil {
 		t.Error("no tests at all pass for success")
 	}
 }
