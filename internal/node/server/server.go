@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
+	"canopus/internal/auth/delegate"
 	"canopus/internal/node/cri"
 	"canopus/internal/node/nodestatus"
 )
@@ -47,7 +48,7 @@ type Config struct {
 // Server serves the node's endpoints.
 type Server struct {
 	cfg  Config
-	auth *gate
+	auth *delegate.Gate
 
 	readings readings
 }
@@ -58,7 +59,11 @@ func New(cfg Config) (*Server, error) {
 		cfg.Pods == nil || cfg.Clock == nil || cfg.Log == nil {
 		return nil, errors.New("node server: every field of the configuration but ClientCA is required")
 	}
-	return &Server{cfg: cfg, auth: newGate(cfg.Client, cfg.NodeName, cfg.ClientCA, cfg.Clock)}, nil
+	gate, err := delegate.New(delegate.Config{Client: cfg.Client, ClientCA: cfg.ClientCA, Question: question(cfg.NodeName), Clock: cfg.Clock})
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, auth: gate}, nil
 }
 
 // Run serves until ctx ends.
@@ -79,7 +84,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		conf.ClientAuth = tls.RequestClientCert
 	}
 	srv := &http.Server{
-		Handler:           s.auth.wrap(s.mux()),
+		Handler:           s.auth.Wrap(s.mux()),
 		TLSConfig:         conf,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
