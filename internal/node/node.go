@@ -246,7 +246,9 @@ func (n *Node) assemble(runtimeName string, informer cache.SharedIndexInformer, 
 		return nil, err
 	}
 	p.rotator = &pods.Rotator{Cache: p.cache, Runtime: n.client, Clock: cfg.Clock, Log: cfg.Log, MaxSize: cfg.LogMaxSize, MaxFiles: cfg.LogMaxFiles}
-	if p.devices, err = devices.NewRegistry(filepath.Join(cfg.Root, "plugins_registry"), cfg.Clock, cfg.Log); err != nil {
+	if p.devices, err = devices.NewRegistry(devices.RegistryConfig{
+		Dir: filepath.Join(cfg.Root, "plugins_registry"), HealthChanged: bells.RingAll, Clock: cfg.Clock, Log: cfg.Log,
+	}); err != nil {
 		return nil, err
 	}
 	if p.cleaner, err = devices.NewCleaner(devices.CleanerConfig{

@@ -42,6 +42,8 @@ type vendor struct {
 	released map[types.UID]int
 	refuse   error
 	told     *registerapi.RegistrationStatus // by the node
+
+	reports chan kubeletplugin.DeviceHealthReport // nil: it reports nothing
 }
 
 // listen notes what the node says of the registration: the helper's own note of it is not for other goroutines.
@@ -93,9 +95,21 @@ func (v *vendor) UnprepareResourceClaims(_ context.Context, claims []kubeletplug
 
 func (v *vendor) HandleError(context.Context, error, string) {}
 
-func (v *vendor) WatchHealthStatus(ctx context.Context, _ chan<- kubeletplugin.DeviceHealthReport) error {
-	<-ctx.Done()
-	return nil
+func (v *vendor) WatchHealthStatus(ctx context.Context, out chan<- kubeletplugin.DeviceHealthReport) error {
+	if v.reports == nil {
+		return kubeletplugin.ErrHealthNotSupported
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case report, ok := <-v.reports:
+			if !ok {
+				return errors.New("the monitor broke down")
+			}
+			out <- report
+		}
+	}
 }
 
 func newVendor() *vendor {
@@ -120,6 +134,7 @@ type rig struct {
 	t      *testing.T
 	client kubernetes.Interface
 	root   string
+	news   chan struct{} // a token when a device's health has changed
 	*devices.Registry
 	*devices.Host
 }
@@ -131,11 +146,16 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
-	r := &rig{t: t, client: apitest.Start(t).Client, root: root}
+	r := &rig{t: t, client: apitest.Start(t).Client, root: root, news: make(chan struct{}, 1)}
 	if _, err := r.client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if r.Registry, err = devices.NewRegistry(filepath.Join(root, "reg"), clock.RealClock{}, slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {
+	if r.Registry, err = devices.NewRegistry(devices.RegistryConfig{Dir: filepath.Join(root, "reg"), HealthChanged: func() {
+		select {
+		case r.news <- struct{}{}:
+		default:
+		}
+	}, Clock: clock.RealClock{}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -448,7 +468,7 @@ func TestState(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	registry, err := devices.NewRegistry(root, clock.RealClock{}, slog.New(slog.NewTextHandler(&log, nil)))
+	registry, err := devices.NewRegistry(devices.RegistryConfig{Dir: root, HealthChanged: func() {}, Clock: clock.RealClock{}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

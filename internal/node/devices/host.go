@@ -143,7 +143,7 @@ func (h *Host) ask(ctx context.Context, name string, claim *resourcev1.ResourceC
 	}
 	out := &prepared{}
 	for _, dev := range one.GetDevices() {
-		out.Devices = append(out.Devices, device{Requests: dev.GetRequestNames(), CDI: dev.GetCdiDeviceIds()})
+		out.Devices = append(out.Devices, device{Pool: dev.GetPoolName(), Name: dev.GetDeviceName(), Requests: dev.GetRequestNames(), CDI: dev.GetCdiDeviceIds()})
 	}
 	return out, nil
 }
@@ -255,9 +255,15 @@ func (h *Host) For(pod *corev1.Pod, container *corev1.Container) ([]string, erro
 	return out, nil
 }
 
-// ids are the devices of a request, of all of them if request is empty.
+// ids are what the container runtime calls the devices of a request, of all of them if request is empty.
 func (s *claimState) ids(request string) []string {
 	var out []string
+	s.each(request, func(_ string, d device) { out = append(out, d.CDI...) })
+	return out
+}
+
+// each calls do with the prepared devices of a request, of all of them if request is empty, and their drivers.
+func (s *claimState) each(request string, do func(driver string, d device)) {
 	for _, name := range slices.Sorted(maps.Keys(s.Drivers)) {
 		if s.Drivers[name] == nil {
 			continue
@@ -265,11 +271,10 @@ func (s *claimState) ids(request string) []string {
 		for _, d := range s.Drivers[name].Devices {
 			if request == "" || len(d.Requests) == 0 ||
 				slices.ContainsFunc(d.Requests, func(r string) bool { return resourceclaim.BaseRequestRef(r) == request }) {
-				out = append(out, d.CDI...)
+				do(name, d)
 			}
 		}
 	}
-	return out
 }
 
 // enter waits until nobody else works on a claim.

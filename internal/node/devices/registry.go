@@ -2,8 +2,8 @@
 // says which devices the container runtime is to give to a container.
 //
 // A driver serves two sockets: one in the directory of registrations, on which it introduces itself, and one on which it is asked to
-// prepare claims. registry.go is about the former, host.go about the latter; state.go is what a restart must not forget, clean.go what
-// a driver that is gone leaves behind.
+// prepare claims. registry.go is about the former, host.go about the latter; health.go is what drivers say of devices in use, state.go
+// what a restart must not forget, clean.go what a driver that is gone leaves behind.
 package devices
 
 import (
@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	healthapi "k8s.io/kubelet/pkg/apis/dra-health/v1"
 	drapb "k8s.io/kubelet/pkg/apis/dra/v1"
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 	"k8s.io/utils/clock"
@@ -41,6 +42,7 @@ type Registry struct {
 	log   *slog.Logger
 
 	changed chan struct{} // one token after drivers came or went
+	health  *health
 
 	mu      sync.Mutex
 	drivers map[string][]*driver // by name, the one to ask last
@@ -51,14 +53,24 @@ type driver struct {
 	name, socket string // the latter of the registration
 	conn         *grpc.ClientConn
 	drapb.DRAPluginClient
+	health healthapi.DRAResourceHealthClient // nil if it does not report
 }
 
-// NewRegistry makes one for the sockets in dir. It starts nothing.
-func NewRegistry(dir string, c clock.Clock, log *slog.Logger) (*Registry, error) {
-	if !filepath.IsAbs(dir) || c == nil || log == nil {
-		return nil, fmt.Errorf("device drivers: the directory of registrations %q must be absolute, and a clock and a log are required", dir)
+// RegistryConfig is what a Registry needs; all of it is required.
+type RegistryConfig struct {
+	Dir string // where the sockets are on which drivers introduce themselves
+	// HealthChanged is called after a driver has said something new of the health of its devices.
+	HealthChanged func()
+	Clock         clock.Clock
+	Log           *slog.Logger
+}
+
+// NewRegistry checks the configuration and starts nothing.
+func NewRegistry(cfg RegistryConfig) (*Registry, error) {
+	if !filepath.IsAbs(cfg.Dir) || cfg.HealthChanged == nil || cfg.Clock == nil || cfg.Log == nil {
+		return nil, fmt.Errorf("device drivers: the directory of registrations %q must be absolute, and every other field of the configuration is required", cfg.Dir)
 	}
-	return &Registry{dir: dir, clock: c, log: log, changed: make(chan struct{}, 1), drivers: map[string][]*driver{}}, nil
+	return &Registry{dir: cfg.Dir, clock: cfg.Clock, log: cfg.Log, changed: make(chan struct{}, 1), health: newHealth(cfg.Clock, cfg.HealthChanged), drivers: map[string][]*driver{}}, nil
 }
 
 // driver returns the driver called name, nil when there is none.
@@ -189,12 +201,15 @@ func (r *Registry) forget(path string, one registration) {
 // errUnwanted says that what a driver introduced itself as is no use here.
 var errUnwanted = errors.New("plugin is of no use")
 
-// register has a driver introduce itself, trying until it does or ctx ends.
+// register has a driver introduce itself, trying until it does or ctx ends, and hears then what it reports.
 func (r *Registry) register(ctx context.Context, path string) {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
-		err := r.meet(ctx, path)
+		d, err := r.meet(ctx, path)
 		switch {
-		case err == nil || ctx.Err() != nil:
+		case err == nil:
+			r.listen(ctx, d)
+			return
+		case ctx.Err() != nil:
 			return
 		case errors.Is(err, errUnwanted):
 			r.log.Info("plugin is not registered", "socket", path, "error", err)
@@ -210,10 +225,10 @@ func (r *Registry) register(ctx context.Context, path string) {
 }
 
 // meet asks the driver on a socket who it is, and tells it whether it is welcome.
-func (r *Registry) meet(ctx context.Context, path string) error {
+func (r *Registry) meet(ctx context.Context, path string) (*driver, error) {
 	conn, err := dial(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, introductionTimeout)
@@ -221,7 +236,7 @@ func (r *Registry) meet(ctx context.Context, path string) error {
 	client := registerapi.NewRegistrationClient(conn)
 	info, err := client.GetInfo(ctx, &registerapi.InfoRequest{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d, err := introduced(info, path)
 	answer := &registerapi.RegistrationStatus{PluginRegistered: err == nil}
@@ -237,7 +252,7 @@ func (r *Registry) meet(ctx context.Context, path string) error {
 	if _, told := client.NotifyRegistrationStatus(ctx, answer); told != nil && err == nil {
 		r.log.Warn("device driver was not told that it is registered", "driver", d.name, "error", told)
 	}
-	return err
+	return d, err
 }
 
 // introduced is the driver that info describes.
@@ -258,7 +273,9 @@ func introduced(info *registerapi.PluginInfo, path string) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &driver{name: info.GetName(), socket: path, conn: conn, DRAPluginClient: drapb.NewDRAPluginClient(conn)}, nil
+	return &driver{
+		name: info.GetName(), socket: path, conn: conn, DRAPluginClient: drapb.NewDRAPluginClient(conn), health: healthClient(conn, info.GetSupportedVersions()),
+	}, nil
 }
 
 func dial(path string) (*grpc.ClientConn, error) {

@@ -30,8 +30,10 @@ type prepared struct {
 	Devices []device `json:"devices,omitempty"`
 }
 
-// device is one of them, with what the container runtime calls it.
+// device is one of them, with what its driver and the container runtime call it.
 type device struct {
+	Pool     string   `json:"pool,omitempty"`
+	Name     string   `json:"name,omitempty"`     // empty if an older program wrote it
 	Requests []string `json:"requests,omitempty"` // empty: all
 	CDI      []string `json:"cdi,omitempty"`
 }

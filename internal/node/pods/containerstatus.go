@@ -70,7 +70,42 @@ func (s *stater) container(c *corev1.Container, old *corev1.ContainerStatus) cor
 		out.State.Waiting = s.defaultWaiting()
 	}
 	s.waiting(&out, c, cur)
+	out.AllocatedResourcesStatus = s.devices(c.Name, old)
 	return out
+}
+
+// devices is how the devices of a container are. When nothing new is known the last word stands, as it does once the pod has ended.
+func (s *stater) devices(name string, old *corev1.ContainerStatus) []corev1.ResourceStatus {
+	var before []corev1.ResourceStatus
+	if old != nil {
+		before = old.DeepCopy().AllocatedResourcesStatus
+	}
+	now := s.Devices[name]
+	if len(now) == 0 || terminal(s.old.Phase) {
+		return before
+	}
+	out := make([]corev1.ResourceStatus, len(now))
+	for i := range now {
+		out[i] = *now[i].DeepCopy()
+		for k := range out[i].Resources {
+			if r := &out[i].Resources[k]; r.Health == "" {
+				*r = lastHealth(before, out[i].Name, r.ResourceID)
+			}
+		}
+	}
+	return out
+}
+
+// lastHealth is what a status says of a device.
+func lastHealth(in []corev1.ResourceStatus, name corev1.ResourceName, id corev1.ResourceID) corev1.ResourceHealth {
+	for i := range in {
+		for _, r := range in[i].Resources {
+			if in[i].Name == name && r.ResourceID == id && r.Health != "" {
+				return r
+			}
+		}
+	}
+	return corev1.ResourceHealth{ResourceID: id, Health: corev1.ResourceHealthStatusUnknown}
 }
 
 // fromRuntime fills in what the runtime knows.

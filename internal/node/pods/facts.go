@@ -28,6 +28,8 @@ type Facts struct {
 	Ending   *Ending                   // nil while the pod shall run
 	Volumes  bool                      // all volumes are available
 	Messages map[string]string         // termination messages by container ID
+	// Devices is how the devices are that containers claimed, by container name; one without health was not heard of yet.
+	Devices map[string][]corev1.ResourceStatus
 
 	Runtimes string // the runtime's name, the scheme of container IDs
 	HostIPs  []string

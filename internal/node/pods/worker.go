@@ -160,10 +160,13 @@ func (w *worker) step(ctx context.Context) time.Time {
 	}
 	w.decideEnding(now)
 	f := w.facts(now)
+	devices, until := w.m.cfg.Devices.Health(w.pod)
+	f.Devices = devices
 	w.followProbes(&f)
 	a := Plan(f)
 	w.act(ctx, &f, &a)
 	a.wake(w.deadline())
+	a.wake(until)
 	a.wake(w.report(ctx, &f))
 	if w.ending == nil {
 		a.wake(w.vols.Refresh())
