@@ -107,7 +107,9 @@ func All() []Controller {
 		{"ttl-controller", "ttl-controller", func(_ Config, p Parts) (Runner, error) { return nodettl.New(p.Deps) }},
 		{"taint-eviction-controller", "node-controller", func(_ Config, p Parts) (Runner, error) { return tainteviction.New(p.Deps) }},
 		{"device-taint-eviction-controller", "device-taint-eviction-controller", func(_ Config, p Parts) (Runner, error) { return devicetainteviction.New(p.Deps) }},
-		{"resource_claim", "resource-claim-controller", func(_ Config, p Parts) (Runner, error) { return resourceclaim.New(p.Deps) }},
+		{"resource_claim", "resource-claim-controller", func(c Config, p Parts) (Runner, error) {
+			return resourceclaim.New(resourceclaim.Config{Deps: p.Deps, Figures: c.claims})
+		}},
 		{"clusterrole-aggregation-controller", "clusterrole-aggregation-controller", func(_ Config, p Parts) (Runner, error) { return clusterroleaggregation.New(p.Deps) }},
 		{"persistentvolume-controller", "persistent-volume-binder", func(_ Config, p Parts) (Runner, error) { return persistentvolume.New(p.Deps) }},
 		{"attachdetach-controller", "attachdetach-controller", func(_ Config, p Parts) (Runner, error) { return attachdetach.New(p.Deps) }},
@@ -203,8 +205,9 @@ type Config struct {
 	Reader kubernetes.Interface
 	Clock  clock.WithTicker
 	Log    *slog.Logger
-	// Metrics shows how the queues are doing; nil: nobody asks.
+	// Metrics shows how the queues and the controllers are doing; nil: nobody asks.
 	Metrics prometheus.Registerer
+	claims  *resourceclaim.Figures
 
 	RootCA           []byte                  // PEM, published to every namespace
 	Authority        *certificates.Authority // signs certificate requests; nil: somebody else does

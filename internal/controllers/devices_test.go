@@ -3,14 +3,18 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 )
@@ -80,9 +84,32 @@ func (c *cluster) reserved(claim string, pods ...string) {
 	})
 }
 
+// figuresOf gathers what a registry shows under names that begin with prefix: values by name and labels.
+func figuresOf(t *testing.T, r *prometheus.Registry, prefix string) map[string]float64 {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetName() + "=" + l.GetValue()
+			}
+			if strings.HasPrefix(name, prefix) {
+				out[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return out
+}
+
 func TestDeviceClaimFromTemplate(t *testing.T) {
 	t.Parallel()
-	c := start(t, nil)
+	registry := prometheus.NewRegistry()
+	c := start(t, func(c *Config, _ *rest.Config) { c.Metrics = registry })
 	c.hollow("n")
 	ref := corev1.PodResourceClaim{Name: "gpu", ResourceClaimTemplateName: ptr.To("t")}
 	c.newDevicePod("web", "run", ref)
@@ -116,8 +143,21 @@ func TestDeviceClaimFromTemplate(t *testing.T) {
 		}
 		return "", nil
 	})
+	c.newDeviceClaim("by-hand")
 	c.allocate(claim, "g")
 	c.reserved(claim, "web")
+	const figures = "dynamic_resource_allocation_"
+	want := map[string]float64{
+		figures + "resourceclaim_creates_total admin_access=false owner_api_group= owner_api_kind=Pod status=success": 1,
+		figures + "resource_claims admin_access=false allocated=true source=resource_claim_template":                  1,
+		figures + "resource_claims admin_access=false allocated=false source=":                                        1,
+	}
+	c.eventually("the figures", func(context.Context) (string, error) {
+		if got := figuresOf(t, registry, figures); !maps.Equal(got, want) {
+			return fmt.Sprint(got), nil
+		}
+		return "", nil
+	})
 
 	if err := c.CoreV1().Pods("default").Delete(t.Context(), "web", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)

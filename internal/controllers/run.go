@@ -7,11 +7,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/record"
 
 	"canopus/internal/controllers/reconcile"
+	"canopus/internal/controllers/resourceclaim"
 )
 
 // again is the pause before a controller that failed is started again.
@@ -28,18 +30,27 @@ func New(c Config) (*Set, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
+	c.claims = resourceclaim.NewFigures(c.Informers)
 	s := &Set{c: c, queues: reconcile.NewQueues()}
 	for _, controller := range All() {
 		if _, err := s.make(controller, &record.FakeRecorder{}); err != nil {
 			return nil, err
 		}
 	}
-	if c.Metrics != nil {
-		if err := c.Metrics.Register(s.queues); err != nil {
-			return nil, fmt.Errorf("show the figures of the controllers' queues: %w", err)
+	return s, s.show()
+}
+
+// show lets the figures be asked for.
+func (s *Set) show() error {
+	if s.c.Metrics == nil {
+		return nil
+	}
+	for _, figures := range []prometheus.Collector{s.queues, s.c.claims} {
+		if err := s.c.Metrics.Register(figures); err != nil {
+			return fmt.Errorf("show the figures of the controllers: %w", err)
 		}
 	}
-	return s, nil
+	return nil
 }
 
 func (s *Set) make(controller Controller, events record.EventRecorder) (Runner, error) {

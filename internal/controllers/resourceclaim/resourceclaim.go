@@ -1,7 +1,8 @@
 // Package resourceclaim looks after claims to devices: it makes those that pods want from templates, keeps only the
 // reservations of pods that still need them, and takes the devices back from claims that nobody has reserved.
 //
-// Read pod.go (what a pod needs) and claim.go (what becomes of a claim); both are pure. This file observes and acts.
+// Read pod.go (what a pod needs) and claim.go (what becomes of a claim); both are pure. This file observes and acts, and figures.go
+// counts.
 package resourceclaim
 
 import (
@@ -49,17 +50,28 @@ type Controller struct {
 	claims     resourcelisters.ResourceClaimLister
 	claimCache cache.SharedIndexInformer
 	templates  resourcelisters.ResourceClaimTemplateLister
+	figures    *Figures
 	loop       *reconcile.Loop[subject]
 }
 
+// Config is what a Controller needs; all of it is required.
+type Config struct {
+	reconcile.Deps
+	Figures *Figures // outlive the controller
+}
+
 // New makes a controller that does nothing before Run.
-func New(d reconcile.Deps) (*Controller, error) {
+func New(cfg Config) (*Controller, error) {
+	d := cfg.Deps
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
+	if cfg.Figures == nil {
+		return nil, errors.New("the controller of resource claims needs figures: set resourceclaim.Config.Figures")
+	}
 	pods, devices := d.Informers.Core().V1().Pods(), d.Informers.Resource().V1()
 	c := &Controller{
-		Deps: d, pods: pods.Lister(), podCache: pods.Informer(),
+		Deps: d, figures: cfg.Figures, pods: pods.Lister(), podCache: pods.Informer(),
 		claims: devices.ResourceClaims().Lister(), claimCache: devices.ResourceClaims().Informer(), templates: devices.ResourceClaimTemplates().Lister(),
 	}
 	if err := errors.Join(
@@ -217,6 +229,7 @@ func (c *Controller) create(ctx context.Context, pod *corev1.Pod, ref *corev1.Po
 	for attempt := 0; ; attempt++ {
 		want := generate(pod, ref, template, attempt)
 		have, err := claims.Create(ctx, want, metav1.CreateOptions{})
+		c.figures.created(want, err)
 		if apierrors.IsAlreadyExists(err) {
 			have, err = claims.Get(ctx, want.Name, metav1.GetOptions{})
 		}
