@@ -137,6 +137,7 @@ func All() []Controller {
 		{"certificatesigningrequest-signing-controller", "certificate-controller", newCertificateSigner},
 		{"certificatesigningrequest-approving-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewApprover(p.Deps) }},
 		{"certificatesigningrequest-cleaner-controller", "certificate-controller", func(_ Config, p Parts) (Runner, error) { return certificates.NewCleaner(p.Deps) }},
+		{"podcertificaterequest-cleaner-controller", "podcertificaterequestcleaner", func(_ Config, p Parts) (Runner, error) { return certificates.NewPodCleaner(p.Deps) }},
 	}
 }
 

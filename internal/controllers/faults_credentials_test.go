@@ -1,10 +1,13 @@
 package controllers
 
 import (
+	"crypto/rand"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"testing"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"canopus/internal/auth"
@@ -21,6 +24,23 @@ func credentialScenarios(t *testing.T) []*scenario {
 			c.t.Fatal(err)
 		}
 		ask(c.t, client, "n1", signer, subject, certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth)
+	}
+	ofPod := func(c *cluster) {
+		k := newKey(c.t)
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, k)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		_, err = c.CertificatesV1().PodCertificateRequests("default").Create(c.t.Context(), &certificatesv1.PodCertificateRequest{
+			ObjectMeta: metav1.ObjectMeta{Name: "web"},
+			Spec: certificatesv1.PodCertificateRequestSpec{
+				SignerName: "example.com/own", PodName: "web", PodUID: "1", ServiceAccountName: "default", ServiceAccountUID: "2",
+				NodeName: "n1", NodeUID: "3", StubPKCS10Request: der,
+			},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			c.t.Fatal(err)
+		}
 	}
 	node := &auth.User{Name: "system:node:n1", Groups: []string{auth.NodesGroup, auth.MastersGroup, auth.AuthenticatedGroup}}
 	nodes := pkix.Name{CommonName: "system:node:n1", Organization: []string{auth.NodesGroup}}
@@ -61,5 +81,7 @@ func credentialScenarios(t *testing.T) []*scenario {
 			steps: []func(*cluster){func(c *cluster) { request(c, node, certificatesv1.KubeAPIServerClientKubeletSignerName, nodes) }}},
 		{controller: "certificatesigningrequest-cleaner-controller", later: 48 * hour, looks: []look{requests},
 			steps: []func(*cluster){func(c *cluster) { request(c, node, "example.com/own", nodes) }}},
+		{controller: "podcertificaterequest-cleaner-controller", later: hour, looks: []look{{"certificates.k8s.io/v1/podcertificaterequests", nil}},
+			steps: []func(*cluster){ofPod}},
 	}
 }

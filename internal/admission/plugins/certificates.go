@@ -37,6 +37,10 @@ func isRequest(r *admission.Request, subresource string) bool {
 	return r.Resource.Group == certificatesv1.GroupName && r.Resource.Resource == "certificatesigningrequests" && r.Subresource == subresource
 }
 
+func isPodRequest(r *admission.Request, subresource string) bool {
+	return r.Resource.Group == certificatesv1.GroupName && r.Resource.Resource == "podcertificaterequests" && r.Subresource == subresource
+}
+
 // CertificateApproval lets only those who may approve for a signer approve or deny requests to it.
 type CertificateApproval struct{ rights signerRights }
 
@@ -68,11 +72,14 @@ func (CertificateSigning) Name() string { return "CertificateSigning" }
 
 // Handles implements admission.Plugin.
 func (CertificateSigning) Handles(r *admission.Request) bool {
-	return r.Operation == admission.Update && isRequest(r, "status")
+	return r.Operation == admission.Update && (isRequest(r, "status") || isPodRequest(r, "status"))
 }
 
 // Validate implements admission.Validator.
 func (p CertificateSigning) Validate(ctx context.Context, r *admission.Request) error {
+	if isPodRequest(r, "status") {
+		return p.validatePodRequest(ctx, r)
+	}
 	now, ok := r.Object.(*certificatesv1.CertificateSigningRequest)
 	old, had := r.Old.(*certificatesv1.CertificateSigningRequest)
 	if !ok || !had {
@@ -85,6 +92,19 @@ func (p CertificateSigning) Validate(ctx context.Context, r *admission.Request) 
 		return forbidden(r, fmt.Sprintf("user not permitted to sign requests with signerName %q", old.Spec.SignerName))
 	}
 	return nil
+}
+
+// validatePodRequest: only a signer says anything about the certificate of a pod.
+func (p CertificateSigning) validatePodRequest(ctx context.Context, r *admission.Request) error {
+	now, ok := r.Object.(*certificatesv1.PodCertificateRequest)
+	old, had := r.Old.(*certificatesv1.PodCertificateRequest)
+	if !ok || !had {
+		return forbidden(r, fmt.Sprintf("unexpected types %T and %T", r.Old, r.Object))
+	}
+	if equality.Semantic.DeepEqual(now.Status, old.Status) || p.rights.may(ctx, r, "sign", old.Spec.SignerName) {
+		return nil
+	}
+	return forbidden(r, fmt.Sprintf("user not permitted to sign requests with signerName %q", old.Spec.SignerName))
 }
 
 // ClusterTrustBundleAttest lets only those who may attest for a signer publish its trust anchors.

@@ -90,6 +90,15 @@ func TestSignerRights(t *testing.T) {
 	failed.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: certificatesv1.CertificateFailed, Status: corev1.ConditionTrue}}
 	expect(t, "fail as nobody", validate(t, CertificateSigning{onSigners("approve")}, admission.Update, kind, "status", failed, before), "not permitted to sign")
 
+	asked := &certificatesv1.PodCertificateRequest{ObjectMeta: meta("", "a"), Spec: certificatesv1.PodCertificateRequestSpec{SignerName: "example.com/a"}}
+	signed := asked.DeepCopy()
+	signed.Status.CertificateChain = "x"
+	const pods = "podcertificaterequests"
+	expect(t, "sign for a pod", validate(t, CertificateSigning{onSigners("sign", "example.com/a")}, admission.Update, pods, "status", signed, asked), "")
+	expect(t, "sign for a pod as nobody", validate(t, CertificateSigning{onSigners("approve")}, admission.Update, pods, "status", signed, asked), "not permitted to sign")
+	expect(t, "sign for a pod as another", validate(t, CertificateSigning{onSigners("sign", "example.com/b")}, admission.Update, pods, "status", signed, asked), "not permitted to sign")
+	expect(t, "write nothing of a pod", validate(t, CertificateSigning{onSigners("approve")}, admission.Update, pods, "status", asked, asked), "")
+
 	bundle := &certificatesv1.ClusterTrustBundle{ObjectMeta: meta("", "example.com:a:1"), Spec: certificatesv1.ClusterTrustBundleSpec{SignerName: "example.com/a"}}
 	renewed := bundle.DeepCopy()
 	renewed.Spec.TrustBundle = "x"

@@ -23,9 +23,10 @@ import (
 
 // NodeRestriction limits what node agents write: where the node authorizer cannot decide because it does not see the object.
 type NodeRestriction struct {
-	client kubernetes.Interface
-	pods   corelisters.PodLister
-	nodes  corelisters.NodeLister
+	client   kubernetes.Interface
+	pods     corelisters.PodLister
+	nodes    corelisters.NodeLister
+	accounts corelisters.ServiceAccountLister
 }
 
 // NewNodeRestriction makes the plugin.
@@ -33,7 +34,8 @@ func NewNodeRestriction(c Config) *NodeRestriction {
 	core := c.Informers.Core().V1()
 	core.Pods().Informer()
 	core.Nodes().Informer()
-	return &NodeRestriction{client: c.Client, pods: core.Pods().Lister(), nodes: core.Nodes().Lister()}
+	core.ServiceAccounts().Informer()
+	return &NodeRestriction{client: c.Client, pods: core.Pods().Lister(), nodes: core.Nodes().Lister(), accounts: core.ServiceAccounts().Lister()}
 }
 
 // Name implements admission.Plugin.
@@ -71,6 +73,8 @@ func (n *NodeRestriction) Admit(ctx context.Context, r *admission.Request) error
 		return restrictLease(r, self)
 	case "resource.k8s.io/resourceslices":
 		return restrictSlice(r, self)
+	case "certificates.k8s.io/podcertificaterequests":
+		return n.certificate(ctx, r, self)
 	case "storage.k8s.io/csinodes":
 		if r.Name != self {
 			return forbidden(r, "can only access CSINode with the same name as the requesting node")

@@ -149,6 +149,15 @@ func (a *Authorizer) decide(node string, at *auth.Attributes) string {
 		case "csinodes":
 			return own(node, at, at.Subresource == "", "csinode", "get create update patch delete")
 		}
+	case "certificates.k8s.io":
+		switch at.Resource {
+		case "clustertrustbundles":
+			if at.Subresource == "" && among("get list watch", at.Verb) {
+				return ""
+			}
+		case "podcertificaterequests":
+			return podCertificates(node, at)
+		}
 	case "coordination.k8s.io":
 		if at.Resource == "leases" {
 			return own(node, at, at.Subresource == "" && at.Namespace == leaseNamespace, "lease", "get create update patch delete")
@@ -323,6 +332,17 @@ func resourceSlices(node string, at *auth.Attributes) string {
 		return ""
 	}
 	return "can only list, watch and delete resource slices with field selector spec.nodeName=" + node
+}
+
+// podCertificates: as resource slices; for which pods a node asks is NodeRestriction's to check.
+func podCertificates(node string, at *auth.Attributes) string {
+	switch {
+	case at.Subresource != "":
+		return "cannot access subresources of pod certificate requests"
+	case at.Verb == "create", among("list watch", at.Verb) && selects(at, "spec.nodeName", node):
+		return ""
+	}
+	return "can only create pod certificate requests, and list and watch them with field selector spec.nodeName=" + node
 }
 
 func selects(at *auth.Attributes, field, value string) bool {

@@ -8,6 +8,9 @@ const selfServing = "canopus:certificatesigningrequests:selfnodeserver"
 // podGroups is the scheduler's right to know groups of pods, served or not.
 const podGroups = "canopus:pod-group-scheduler"
 
+// trustBundles is everybody's right to read whom to trust, by upstream's name.
+const trustBundles = "system:cluster-trust-bundle-discovery"
+
 // taintRules are the rights to know taints that people put on devices, and to tell how an eviction comes along.
 const (
 	taintRules      = "canopus:device-taint-rules"
@@ -25,8 +28,10 @@ func ownRoles() []rbacv1.ClusterRole {
 			on(read, "scheduling.k8s.io", "podgroups"),
 			on("patch update", "scheduling.k8s.io", "podgroups/status"),
 		),
+		role(trustBundles, on(read, "certificates.k8s.io", "clustertrustbundles")), // upstream has it since 1.37
 		role(taintRules, on(read, "resource.k8s.io", "devicetaintrules")),
 		role(taintRuleStatus, on("patch update", "resource.k8s.io", "devicetaintrules/status")),
+		role(controllerRole+"podcertificaterequestcleaner", on("delete get list watch", "certificates.k8s.io", "podcertificaterequests")), // likewise
 		role(controllerRole+"storage-version-migrator-controller",
 			on("list patch get", "*", "*"),
 			on("get list watch update", "storagemigration.k8s.io", "storageversionmigrations"),
@@ -47,9 +52,11 @@ func ownBindings() []rbacv1.ClusterRoleBinding {
 		named("canopus:node-client-certificates", bind("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", group("system:nodes"))),
 		named("canopus:node-serving-certificates", bind(selfServing, group("system:nodes"))),
 		named("canopus:serving-certificate-approver", bind("system:certificates.k8s.io:kubelet-serving-approver", account("certificate-controller"))),
+		bind(trustBundles, group("system:serviceaccounts")),
 		bind(podGroups, user("system:kube-scheduler")),
 		bind(taintRules, user("system:kube-scheduler"), account("device-taint-eviction-controller")),
 		bind(taintRuleStatus, account("device-taint-eviction-controller")),
+		bind(controllerRole+"podcertificaterequestcleaner", account("podcertificaterequestcleaner")),
 		bind(controllerRole+"storage-version-migrator-controller", account("storage-version-migrator-controller")),
 	}
 }

@@ -1,6 +1,7 @@
 // Package certificates serves requests for the certificates of this cluster: three controllers that meet only in the
 // CertificateSigningRequest. The approver says yes to nodes that renew what they have, the signer issues what was approved,
-// the cleaner removes what nobody needs any more.
+// the cleaner removes what nobody needs any more. Requests for the certificates of pods are for signers that are programs of their
+// own: here they are only removed in time (podcleaner.go).
 //
 // request.go reads a request and knows the rules of each signer; signer.go, approver.go and cleaner.go are the controllers,
 // each with its decision first; serving.go is the rule by which nodes get certificates for their own addresses.

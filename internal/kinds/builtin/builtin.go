@@ -65,6 +65,7 @@ func All() []*kinds.Kind {
 
 		certificates.CertificateSigningRequest(),
 		certificates.ClusterTrustBundle(),
+		certificates.PodCertificateRequest(),
 
 		coordination.Lease(),
 
