@@ -97,7 +97,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, cfg *config) error {
 		}
 		parts = append(parts, run.Part{Name: "certificates", Run: r.Run})
 	}
-	return run.All(ctx, log, append(parts, run.Part{Name: "informers", Run: access.RunInformers})...)
+	return runParts(ctx, log, append(parts, run.Part{Name: "informers", Run: access.RunInformers})...)
 }
 
 // nodeAccess is access with a node's credentials. Those that came inside the kubeconfig are renewed by the agent itself, in a file

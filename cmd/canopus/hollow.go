@@ -79,7 +79,7 @@ func runHollow(ctx context.Context, out io.Writer, cfg *config, h hollow.Config,
 	if err != nil {
 		return err
 	}
-	return run.All(ctx, log, run.Part{Name: "hollow nodes", Run: nodes.Run}, run.Part{Name: "progress", Run: func(ctx context.Context) error {
+	return runParts(ctx, log, run.Part{Name: "hollow nodes", Run: nodes.Run}, run.Part{Name: "progress", Run: func(ctx context.Context) error {
 		return showCounts(ctx, out, nodes, h.Nodes, output)
 	}})
 }

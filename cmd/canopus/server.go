@@ -62,7 +62,7 @@ func runServer(ctx context.Context, cmd *cobra.Command, cfg *config) error {
 		}
 		parts = append(parts, made...)
 	}
-	return run.All(ctx, log, parts...)
+	return runParts(ctx, log, parts...)
 }
 
 // workers are the control loops of a server's own process.
