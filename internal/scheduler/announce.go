@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	maxAnnounced     = 1 << 16 // placements whose events wait to be written; those beyond are never told
+	maxAnnounced     = 1 << 16 // events that wait to be written; those beyond are never told
 	announcers       = 4       // few: events must not take the server's time from bindings
 	announceAttempts = 12
 	announcePause    = 10 * time.Second
 )
 
-// announcer writes the events of placements. A pod is placed once, so that there is never a series to add to, and what
-// client-go's recorder keeps and copies for series is not needed. It never blocks who announces.
+// announcer writes the events of placements and evictions. A pod is placed once and evicted once, so that there is never a series
+// to add to, and what client-go's recorder keeps and copies for series is not needed. It never blocks who announces.
 type announcer struct {
 	client   kubernetes.Interface
 	clock    clock.Clock
@@ -34,17 +34,18 @@ type announcer struct {
 	instance string // of the reporting controller: behind its name
 
 	mu      sync.Mutex
-	waiting []placement // a ring: count of them from first on
+	waiting []announcement // a ring: count of them from first on
 	first   int
 	count   int
 	lost    int // since it was last said
 	more    chan struct{}
 }
 
-// placement is a pod that has been bound.
-type placement struct {
+// announcement is that a pod has been bound, or evicted.
+type announcement struct {
 	pod  *corev1.Pod // as it was before
 	node string
+	by   *corev1.Pod // for whose sake it was evicted; nil: it was bound
 	at   time.Time
 }
 
@@ -56,23 +57,30 @@ func newAnnouncer(c *Config) *announcer {
 	return &announcer{client: c.Client, clock: c.Clock, log: c.Log, instance: "-" + host, more: make(chan struct{}, 1)}
 }
 
-// tell has it written that pod has been bound to node.
-func (a *announcer) tell(pod *corev1.Pod, node string) {
-	now := a.clock.Now()
+// bound has it written that pod has been bound to node.
+func (a *announcer) bound(pod *corev1.Pod, node string) { a.tell(announcement{pod: pod, node: node}) }
+
+// evicted has it written that pod had to leave node for the sake of by.
+func (a *announcer) evicted(pod, by *corev1.Pod, node string) {
+	a.tell(announcement{pod: pod, node: node, by: by})
+}
+
+func (a *announcer) tell(p announcement) {
+	p.at = a.clock.Now()
 	a.mu.Lock()
 	if a.count == maxAnnounced {
 		a.lost++
 	} else {
-		a.push(placement{pod, node, now})
+		a.push(p)
 	}
 	a.mu.Unlock()
 	a.token()
 }
 
-func (a *announcer) push(p placement) {
+func (a *announcer) push(p announcement) {
 	if a.count == len(a.waiting) {
 		const few = 64
-		larger := make([]placement, max(few, 2*a.count))
+		larger := make([]announcement, max(few, 2*a.count))
 		for i := range a.count {
 			larger[i] = a.waiting[(a.first+i)%len(a.waiting)]
 		}
@@ -82,15 +90,15 @@ func (a *announcer) push(p placement) {
 	a.count++
 }
 
-// take returns the oldest placement, and wakes another goroutine when there are more; false when there is none. With the
+// take returns the oldest announcement, and wakes another goroutine when there are more; false when there is none. With the
 // last of a flood the room it took goes.
-func (a *announcer) take() (p placement, ok bool, lost int) {
+func (a *announcer) take() (p announcement, ok bool, lost int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.count == 0 {
-		return placement{}, false, 0
+		return announcement{}, false, 0
 	}
-	p, a.waiting[a.first] = a.waiting[a.first], placement{}
+	p, a.waiting[a.first] = a.waiting[a.first], announcement{}
 	a.first = (a.first + 1) % len(a.waiting)
 	if a.count--; a.count > 0 {
 		a.token()
@@ -118,26 +126,39 @@ func (a *announcer) run(ctx context.Context) {
 		}
 		for p, ok, lost := a.take(); ok && ctx.Err() == nil; p, ok, lost = a.take() {
 			if lost > 0 {
-				a.log.Warn("pods were bound faster than events could be written; some have no event of it", "pods", lost)
+				a.log.Warn("pods were bound or evicted faster than events could be written; some have no event of it", "pods", lost)
 			}
 			a.write(ctx, a.event(p))
 		}
 	}
 }
 
-func (a *announcer) event(p placement) *eventsv1.Event {
-	return &eventsv1.Event{
+func (a *announcer) event(p announcement) *eventsv1.Event {
+	scheduler := p.pod.Spec.SchedulerName
+	if p.by != nil {
+		scheduler = p.by.Spec.SchedulerName
+	}
+	e := &eventsv1.Event{
 		ObjectMeta:          metav1.ObjectMeta{Name: util.GenerateEventName(p.pod.Name, p.at.UnixNano()), Namespace: p.pod.Namespace},
 		EventTime:           metav1.NewMicroTime(p.at),
-		ReportingController: p.pod.Spec.SchedulerName,
-		ReportingInstance:   p.pod.Spec.SchedulerName + a.instance,
+		ReportingController: scheduler,
+		ReportingInstance:   scheduler + a.instance,
 		Action:              "Binding",
 		Reason:              "Scheduled",
-		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: p.pod.Namespace, Name: p.pod.Name, UID: p.pod.UID,
-			ResourceVersion: p.pod.ResourceVersion},
-		Note: "Successfully assigned " + p.pod.Namespace + "/" + p.pod.Name + " to " + p.node,
-		Type: corev1.EventTypeNormal,
+		Regarding:           referenceTo(p.pod),
+		Note:                "Successfully assigned " + p.pod.Namespace + "/" + p.pod.Name + " to " + p.node,
+		Type:                corev1.EventTypeNormal,
 	}
+	if p.by != nil {
+		by := referenceTo(p.by)
+		e.Related = &by
+		e.Action, e.Reason, e.Note = "Preempting", "Preempted", "Preempted by pod "+string(p.by.UID)+" on node "+p.node
+	}
+	return e
+}
+
+func referenceTo(pod *corev1.Pod) corev1.ObjectReference {
+	return corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion}
 }
 
 // write creates an event, again and again while the server cannot be reached.
@@ -155,7 +176,7 @@ func (a *announcer) write(ctx context.Context, e *eventsv1.Event) {
 			return
 		}
 	}
-	a.log.Warn("an event of a bound pod could not be written", "pod", e.Namespace+"/"+e.Regarding.Name, "error", err)
+	a.log.Warn("an event of a pod that was bound or evicted could not be written", "pod", e.Namespace+"/"+e.Regarding.Name, "error", err)
 }
 
 // pause waits a little less or more than announcePause; false when ctx ended before.

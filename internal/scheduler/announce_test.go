@@ -15,7 +15,7 @@ func TestAnnouncerKeepsOrderAndBound(t *testing.T) {
 	pod := func(i int) *corev1.Pod { return testPod(fmt.Sprint(i), nil) }
 	next := 0
 	for i := range 300 { // comes faster than it goes, so that the ring turns and grows
-		a.tell(pod(i), "n")
+		a.bound(pod(i), "n")
 		if i%3 == 0 {
 			p, ok, _ := a.take()
 			if !ok || p.pod.Name != fmt.Sprint(next) {
@@ -25,14 +25,14 @@ func TestAnnouncerKeepsOrderAndBound(t *testing.T) {
 		}
 	}
 	for i := a.count; i < maxAnnounced+5; i++ {
-		a.tell(pod(300), "n")
+		a.bound(pod(300), "n")
 	}
 	if a.count != maxAnnounced {
 		t.Fatalf("%d wait", a.count)
 	}
 	lost := 0
 	for ; a.count > 0; next++ {
-		var p placement
+		var p announcement
 		if p, _, lost = a.take(); p.pod.Name != fmt.Sprint(min(next, 300)) {
 			t.Fatalf("got pod %s, want %d", p.pod.Name, min(next, 300))
 		}
@@ -46,12 +46,26 @@ func TestEventOfPlacement(t *testing.T) {
 	t.Parallel()
 	a := newAnnouncer(&Config{Clock: clocktesting.NewFakeClock(time.Unix(1, 0))})
 	p := testPod("p", func(p *corev1.Pod) { p.Spec.SchedulerName, p.ResourceVersion = "mine", "7" })
-	a.tell(p, "n")
+	a.bound(p, "n")
 	told, _, _ := a.take()
 	e := a.event(told)
 	if e.Name != "p.3b9aca00" || e.Namespace != p.Namespace || e.Reason != "Scheduled" || e.Action != "Binding" || e.Type != "Normal" ||
 		e.ReportingController != "mine" || e.ReportingInstance != "mine"+a.instance || e.Note != "Successfully assigned "+p.Namespace+"/p to n" ||
 		e.Regarding.UID != p.UID || e.Regarding.Kind != "Pod" || e.Regarding.APIVersion != "v1" || e.Regarding.ResourceVersion != "7" {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestEventOfEviction(t *testing.T) {
+	t.Parallel()
+	a := newAnnouncer(&Config{Clock: clocktesting.NewFakeClock(time.Unix(1, 0))})
+	victim := testPod("v", func(p *corev1.Pod) { p.Spec.SchedulerName = "another" })
+	by := testPod("p", func(p *corev1.Pod) { p.Spec.SchedulerName, p.Namespace = "mine", "ours" })
+	a.evicted(victim, by, "n")
+	told, _, _ := a.take()
+	e := a.event(told)
+	if e.Namespace != victim.Namespace || e.Reason != "Preempted" || e.Action != "Preempting" || e.Type != "Normal" || e.ReportingController != "mine" ||
+		e.Note != "Preempted by pod "+string(by.UID)+" on node n" || e.Regarding.UID != victim.UID || e.Related == nil || e.Related.UID != by.UID || e.Related.Namespace != "ours" {
 		t.Errorf("%+v", e)
 	}
 }

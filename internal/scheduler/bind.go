@@ -116,7 +116,7 @@ func (s *Scheduler) bind(ctx context.Context, w *queued, node string, set reserv
 	if err == nil {
 		s.metrics.attempt(resultScheduled, now.Sub(w.tried))
 		s.metrics.bound(w.attempts, now.Sub(w.since))
-		s.announcer.tell(pod, node)
+		s.announcer.bound(pod, node)
 		return
 	}
 	if ctx.Err() != nil {

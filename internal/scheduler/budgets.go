@@ -15,13 +15,13 @@ type budget struct {
 
 func (c *cluster) setBudget(object *policyv1.PodDisruptionBudget) {
 	c.gen++
-	c.budgeted = c.gen
+	c.evictable = c.gen
 	c.budgets[types.NamespacedName{Namespace: object.Namespace, Name: object.Name}] = &budget{object, parseSelector(object.Spec.Selector)}
 }
 
 func (c *cluster) removeBudget(namespace, name string) {
 	c.gen++
-	c.budgeted = c.gen
+	c.evictable = c.gen
 	delete(c.budgets, types.NamespacedName{Namespace: namespace, Name: name})
 }
 
@@ -35,25 +35,33 @@ func (b *budget) protects(pod *corev1.Pod) bool {
 	return !counted
 }
 
-// byBudget divides pods, keeping their order, into those whose eviction would break a budget if all before them were evicted,
+// byBudget divides units, keeping their order, into those whose eviction would break a budget if all before them were evicted,
 // and the others.
-func byBudget(c *cluster, pods []*podInfo) (protected, free []*podInfo) {
+func byBudget(c *cluster, units []unit) (protected, free []unit) {
+	if len(c.budgets) == 0 {
+		return nil, units
+	}
 	left := map[*budget]int32{}
 	for _, b := range c.budgets {
 		left[b] = b.object.Status.DisruptionsAllowed
 	}
-	for _, p := range pods {
-		breaks := false
-		for b := range left {
-			if b.protects(p.pod) {
-				left[b]--
-				breaks = breaks || left[b] < 0
+	for _, u := range units {
+		for _, p := range u.pods {
+			breaks := false
+			for b := range left {
+				if b.protects(p.pod) {
+					left[b]--
+					breaks = breaks || left[b] < 0
+				}
+			}
+			if breaks {
+				u.breaks++
 			}
 		}
-		if breaks {
-			protected = append(protected, p)
+		if u.breaks > 0 {
+			protected = append(protected, u)
 		} else {
-			free = append(free, p)
+			free = append(free, u)
 		}
 	}
 	return protected, free

@@ -112,7 +112,7 @@ type cell struct {
 	rivals bool
 	beside beside
 	scored bool
-	// What to evict for a pod of the class that the node is not reserved for, or why nothing can be; good while budgets do not change.
+	// What to evict for a pod of the class that the node is not reserved for, or why nothing can be; good while cluster.evictable does not change.
 	planned   bool
 	plannedAt uint64
 	plan      *plan

@@ -45,8 +45,9 @@ type cluster struct {
 	nominations map[types.UID]*nomination
 	nominees    map[string]map[types.UID]*nomination // the same by node
 	budgets     map[types.NamespacedName]*budget
-	budgeted    uint64         // generation in which budgets changed last
-	images      map[string]int // image name → nodes that hold it
+	cohorts     map[types.NamespacedName]*cohort // pod groups that have pods on nodes or must not be torn apart
+	evictable   uint64                           // generation in which budgets, or what is evicted as a whole, changed last
+	images      map[string]int                   // image name → nodes that hold it
 	spread      *spreadIndex
 	affinity    *affinityIndex
 	workloads   *workloads
@@ -67,6 +68,7 @@ func newCluster() *cluster {
 	return &cluster{nodes: map[string]*node{}, placed: map[types.UID]*placed{}, inNamespace: map[string]map[types.UID]*placed{}, images: map[string]int{},
 		spread: newSpreadIndex(), affinity: newAffinityIndex(), workloads: newWorkloads(), storage: newStorage(), devices: newDeviceState(), classes: newClasses(),
 		nominations: map[types.UID]*nomination{}, nominees: map[string]map[types.UID]*nomination{}, budgets: map[types.NamespacedName]*budget{},
+		cohorts: map[types.NamespacedName]*cohort{},
 	}
 }
 
@@ -205,6 +207,7 @@ func (c *cluster) lift(uid types.UID) *placed {
 	c.spread.addPod(at.node, at.info.pod, -1)
 	c.affinity.addPod(at.node, at.info, -1)
 	c.storage.addPod(at.info, -1)
+	c.discharge(at)
 	return at
 }
 
@@ -220,6 +223,7 @@ func (c *cluster) putBack(at *placed) {
 	c.spread.addPod(at.node, at.info.pod, 1)
 	c.affinity.addPod(at.node, at.info, 1)
 	c.storage.addPod(at.info, 1)
+	c.enlist(at)
 }
 
 func (n *node) count(p *podInfo, sign int64) {

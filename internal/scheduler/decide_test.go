@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -149,7 +150,9 @@ func TestHistories(t *testing.T) {
 			o := testOptions()
 			var live []*corev1.Pod
 			for step := range 300 {
-				switch r.IntN(12) {
+				switch r.IntN(13) {
+				case 12:
+					c.setGroup(randomGroup(r))
 				case 10:
 					c.affinity.setNamespace([]string{"ns", "other"}[r.IntN(2)], []labels.Set{nil, {"team": "o"}, {"team": "t"}}[r.IntN(3)])
 				case 0, 1:
@@ -168,6 +171,9 @@ func TestHistories(t *testing.T) {
 					}
 				default:
 					pod := randomPod(r, step)
+					if r.IntN(3) == 0 {
+						inGroup(fmt.Sprintf("g%d", r.IntN(3)))(pod)
+					}
 					p := newPending(pod)
 					d := decide(c, p, o)
 					if d.node != "" && !twinOf(c).fits(c.nodes[d.node].object, pod) {
@@ -211,6 +217,19 @@ func confirmation(t *testing.T, r *rand.Rand, p *podInfo) *podInfo {
 		t.Fatalf("pod %s has changed in more than its labels", p.key)
 	}
 	return out
+}
+
+// randomGroup is one of a few groups, to be disrupted as a whole or not, perhaps of some importance.
+func randomGroup(r *rand.Rand) *schedulingv1beta1.PodGroup {
+	mode := schedulingv1beta1.DisruptionMode{Single: &schedulingv1beta1.SingleDisruptionMode{}}
+	if r.IntN(3) > 0 {
+		mode = schedulingv1beta1.DisruptionMode{All: &schedulingv1beta1.AllDisruptionMode{}}
+	}
+	g := testGroup(fmt.Sprintf("g%d", r.IntN(3)), mode)
+	if r.IntN(3) == 0 {
+		g.Spec.Priority = ptr.To(int32(r.IntN(4)))
+	}
+	return g
 }
 
 func randomNode(r *rand.Rand) *corev1.Node {

@@ -11,6 +11,7 @@
 //	score.go      which of the fitting nodes
 //	plugins.go    the default rules and their weights; one file per rule
 //	preempt.go    cluster and refused pod in, plan of evictions out: pure, too; it leaves the cluster as it found it
+//	unit.go       what is evicted as a whole: a pod, or a group that must not be torn apart
 //	gang_preempt.go  the same for a gang: all of its pods fit then, or nobody is evicted
 //	bind.go       what becomes of a decision: binding, off the scheduling path
 //	announce.go   the events of placements, written behind the bindings

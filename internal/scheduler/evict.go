@@ -3,8 +3,10 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -30,19 +32,39 @@ func (s *Scheduler) preempt(p *podInfo, to plan) {
 	}
 	for _, v := range to.victims {
 		s.cluster.placed[v.pod.UID].evicting = true
+		if k := s.cluster.wholeOf(v.pod); k != nil {
+			s.tellDisrupted(k.whole, p.pod)
+		}
 	}
 }
 
-// evict deletes the victims that pod needs gone. If one stays, the reservation is given up and pod tries again.
-func (s *Scheduler) evict(ctx context.Context, pod *corev1.Pod, to plan) {
+// tellDisrupted writes that all pods of a group are about to go for the sake of pod.
+func (s *Scheduler) tellDisrupted(g *schedulingv1beta1.PodGroup, pod *corev1.Pod) {
+	if latest := s.gangs.groups[types.NamespacedName{Namespace: g.Namespace, Name: g.Name}]; latest != nil {
+		s.writeGroup(latest, metav1.Condition{
+			Type: schedulingv1beta1.DisruptionTarget, Status: metav1.ConditionTrue,
+			Reason: schedulingv1beta1.PodGroupReasonPreemptionByScheduler, Message: preempting(pod),
+		})
+	}
+}
+
+func preempting(pod *corev1.Pod) string {
+	return pod.Spec.SchedulerName + ": preempting to accommodate a higher priority pod"
+}
+
+// evict has the victims deleted that pod needs gone, all at once and behind whatever else is to be written. If one stays, the
+// reservation is given up and pod tries again.
+func (s *Scheduler) evict(pod *corev1.Pod, to plan) {
+	var once sync.Once
 	for _, v := range to.victims {
-		err := s.evictOne(ctx, pod, v.pod, to.node.name)
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		s.Log.Warn("evicting a pod for a more important one failed, will try again", "pod", v.key, "for", pod.Namespace+"/"+pod.Name, "error", err)
-		s.inbox.send(func(s *Scheduler) { s.abandon(pod.UID, to) })
-		return
+		s.outbox.send(func(ctx context.Context) {
+			err := s.evictOne(ctx, pod, v.pod, to.node.name)
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			s.Log.Warn("evicting a pod for a more important one failed, will try again", "pod", v.key, "for", pod.Namespace+"/"+pod.Name, "error", err)
+			once.Do(func() { s.inbox.send(func(s *Scheduler) { s.abandon(pod.UID, to) }) })
+		})
 	}
 }
 
@@ -67,7 +89,7 @@ func (s *Scheduler) evictOne(ctx context.Context, pod, victim *corev1.Pod, node 
 		ObservedGeneration: victim.Generation,
 		LastTransitionTime: metav1.NewTime(s.Clock.Now()),
 		Reason:             corev1.PodReasonPreemptionByScheduler,
-		Message:            pod.Spec.SchedulerName + ": preempting to accommodate a higher priority pod",
+		Message:            preempting(pod),
 	})
 	pods := s.Client.CoreV1().Pods(victim.Namespace)
 	if !said {
@@ -85,7 +107,7 @@ func (s *Scheduler) evictOne(ctx context.Context, pod, victim *corev1.Pod, node 
 		}
 		return fmt.Errorf("delete %s: %w", victim.Name, err)
 	}
-	s.recorderOf(pod).Eventf(victim, pod, corev1.EventTypeNormal, "Preempted", "Preempting", "Preempted by pod %v on node %v", pod.UID, node)
+	s.announcer.evicted(victim, pod, node)
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
@@ -90,4 +92,41 @@ func TestFailedEvictionIsTriedAgain(t *testing.T) {
 	if tries.Load() != 2 {
 		t.Errorf("%d evictions were sent, want 2", tries.Load())
 	}
+}
+
+// TestWholeGroupIsEvicted: all pods of a group go for one more important pod, on other nodes too, and the group says why.
+func TestWholeGroupIsEvicted(t *testing.T) {
+	t.Parallel()
+	r := withGroups(t)
+	r.node("a", nil)
+	r.node("b", nil)
+	g := testGroup("v", schedulingv1beta1.DisruptionMode{All: &schedulingv1beta1.AllDisruptionMode{}})
+	g.Spec.SchedulingPolicy.Basic = &schedulingv1beta1.BasicSchedulingPolicy{}
+	if _, err := r.SchedulingV1beta1().PodGroups("ns").Create(t.Context(), g, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	on := func(node string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{corev1.LabelHostname: node} }
+	}
+	for _, node := range []string{"a", "b"} {
+		r.pod("on-"+node, with(inGroup("v"), cpu("3"), on(node)))
+		r.bound("on-"+node, node)
+	}
+	r.pod("high", with(cpu("3"), priority(10), on("a")))
+	for _, node := range []string{"a", "b"} {
+		r.condemned("on-" + node)
+		r.gone("on-" + node)
+	}
+	r.bound("high", "a")
+	r.eventually("the group is told", func(ctx context.Context) (string, error) {
+		g, err := r.SchedulingV1beta1().PodGroups("ns").Get(ctx, "v", metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		c := meta.FindStatusCondition(g.Status.Conditions, schedulingv1beta1.DisruptionTarget)
+		if c != nil && c.Status == metav1.ConditionTrue && c.Reason == "PreemptionByScheduler" && c.Message == "default-scheduler: preempting to accommodate a higher priority pod" {
+			return "", nil
+		}
+		return fmt.Sprintf("%+v", g.Status), nil
+	})
 }

@@ -164,6 +164,7 @@ func (s *Scheduler) observeGroup(g *schedulingv1beta1.PodGroup) {
 	key := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
 	old := s.gangs.groups[key]
 	s.gangs.groups[key] = g
+	s.cluster.setGroup(g)
 	s.letIn(key)
 	if old != nil && minCount(old) != minCount(g) {
 		for uid := range s.gangs.members[key] {
@@ -173,7 +174,9 @@ func (s *Scheduler) observeGroup(g *schedulingv1beta1.PodGroup) {
 }
 
 func (s *Scheduler) forgetGroup(g *schedulingv1beta1.PodGroup) {
-	delete(s.gangs.groups, types.NamespacedName{Namespace: g.Namespace, Name: g.Name})
+	key := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
+	delete(s.gangs.groups, key)
+	s.cluster.removeGroup(key)
 }
 
 // gangOf is the group of a pod that can only be scheduled with others, or nil. A gang that has what it needs is no more than
@@ -308,10 +311,17 @@ func (s *Scheduler) commit(one *seat) {
 
 // tellGroup writes whether a group has been scheduled. Once it has, that stays.
 func (s *Scheduler) tellGroup(g *schedulingv1beta1.PodGroup, c metav1.Condition) {
-	c.Type, c.ObservedGeneration = schedulingv1beta1.PodGroupInitiallyScheduled, g.Generation
-	c.LastTransitionTime = metav1.NewTime(s.Clock.Now())
+	c.Type = schedulingv1beta1.PodGroupInitiallyScheduled
+	if !meta.IsStatusConditionTrue(g.Status.Conditions, c.Type) {
+		s.writeGroup(g, c)
+	}
+}
+
+// writeGroup writes a condition of a group, if it says something new.
+func (s *Scheduler) writeGroup(g *schedulingv1beta1.PodGroup, c metav1.Condition) {
+	c.ObservedGeneration, c.LastTransitionTime = g.Generation, metav1.NewTime(s.Clock.Now())
 	updated := g.DeepCopy()
-	if meta.IsStatusConditionTrue(g.Status.Conditions, c.Type) || !meta.SetStatusCondition(&updated.Status.Conditions, c) {
+	if !meta.SetStatusCondition(&updated.Status.Conditions, c) {
 		return
 	}
 	s.gangs.groups[types.NamespacedName{Namespace: g.Namespace, Name: g.Name}] = updated
@@ -319,7 +329,7 @@ func (s *Scheduler) tellGroup(g *schedulingv1beta1.PodGroup, c metav1.Condition)
 	s.outbox.send(func(ctx context.Context) {
 		_, err := s.Client.SchedulingV1beta1().PodGroups(g.Namespace).Patch(ctx, g.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 		if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-			s.Log.Warn("writing whether a pod group is scheduled failed; the events of its pods have it", "podgroup", g.Namespace+"/"+g.Name, "error", err)
+			s.Log.Warn("writing the state of a pod group failed; the events of its pods have it", "podgroup", g.Namespace+"/"+g.Name, "error", err)
 		}
 	})
 }

@@ -105,18 +105,29 @@ func (x *siege) add(b *besieged) {
 	x.seats = append(x.seats, b)
 }
 
-// spare lets those victims stay beside whom the whole gang fits, the more important first.
+// spare lets those victims stay beside whom the whole gang fits, the more important first. Who is evicted as a whole stays so.
 func (x *siege) spare() {
 	c := x.s.cluster
-	slices.SortStableFunc(x.gone, func(a, b *evicted) int { return byImportance(a.at.info, b.at.info) })
-	x.gone = slices.DeleteFunc(x.gone, func(e *evicted) bool {
-		c.putBack(e.at)
-		if x.fits() {
-			return true
+	of := make(map[*podInfo]*evicted, len(x.gone))
+	pods := make([]*podInfo, len(x.gone))
+	for i, e := range x.gone {
+		pods[i], of[e.at.info] = e.at.info, e
+	}
+	units, _ := c.units(pods)
+	slices.SortStableFunc(units, func(a, b unit) int { return a.compare(&b) })
+	x.gone = nil
+	for _, u := range units {
+		for _, q := range u.pods {
+			c.putBack(of[q].at)
 		}
-		c.lift(e.at.info.pod.UID)
-		return false
-	})
+		if x.fits() {
+			continue
+		}
+		for _, q := range u.pods {
+			c.lift(q.pod.UID)
+			x.gone = append(x.gone, of[q])
+		}
+	}
 }
 
 // fits reports whether each member may be where it is, beside the others.
@@ -145,10 +156,7 @@ func (x *siege) begin() {
 			}
 		}
 		s.preempt(b.info, to)
-		pod := b.w.info.pod
-		if len(to.victims) > 0 {
-			s.outbox.send(func(ctx context.Context) { s.evict(ctx, pod, to) })
-		}
+		s.evict(b.w.info.pod, to)
 	}
 }
 

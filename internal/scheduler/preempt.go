@@ -21,6 +21,9 @@ type plan struct {
 	node       *node
 	victims    []*podInfo // the most important first
 	violations int        // victims that their disruption budgets would keep
+	highest    int64      // priority among the victims
+	sum        int64      // of the victims' priorities, moved so that all are positive: many of negative priority are not better than one
+	earliest   int64      // when the first of the most important victims began to run
 	why        string     // no plan: the reason, in upstream's words
 	keep       bool       // no plan, but what was planned before goes on
 }
@@ -120,16 +123,11 @@ func preempted(pod *corev1.Pod) bool {
 func (j *judge) plan(n *node) (*plan, reason) {
 	at := j.cell(n)
 	ofClass := j.c.nominated(j.p.pod.UID) != n.name && j.p.pod.Spec.SchedulingGroup == nil
-	if ofClass && at.planned && at.plannedAt == j.c.budgeted {
+	if ofClass && at.planned && at.plannedAt == j.c.evictable {
 		return at.plan, at.noPlan
 	}
-	lower := make([]*podInfo, 0, len(n.pods))
-	for _, q := range n.pods {
-		if q.priority < j.p.priority && !mates(j.p.pod, q.pod) {
-			lower = append(lower, q)
-		}
-	}
-	slices.SortFunc(lower, byImportance)
+	lower, wide := j.c.below(j.p, n)
+	ofClass = ofClass && !wide // it depends on other nodes, too
 	rivals := j.c.rivals(j.p, n)
 	if !j.alone(rivals) {
 		return j.planWithAll(n, lower)
@@ -140,14 +138,14 @@ func (j *judge) plan(n *node) (*plan, reason) {
 	// Without the rivals there is only more room.
 	out, why := selectVictims(j.c, n, lower, victimSearch{
 		fits: func() reason { why, _ := j.table.local.refusal(n); return why },
-		lift: func(q *podInfo) { n.count(q, -1) },
-		back: func(q *podInfo) { n.count(q, 1) },
+		lift: func(u *unit) { j.c.countOn(n, u, -1) },
+		back: func(u *unit) { j.c.countOn(n, u, 1) },
 	})
 	for _, q := range rivals {
 		n.count(q, -1)
 	}
 	if ofClass {
-		at.planned, at.plannedAt, at.plan, at.noPlan = true, j.c.budgeted, out, why
+		at.planned, at.plannedAt, at.plan, at.noPlan = true, j.c.evictable, out, why
 	}
 	return out, why
 }
@@ -163,53 +161,85 @@ func mates(p, q *corev1.Pod) bool {
 }
 
 // planWithAll is plan for a pod on which rules have a say that look beyond the node.
-func (j *judge) planWithAll(n *node, lower []*podInfo) (*plan, reason) {
+func (j *judge) planWithAll(n *node, lower []unit) (*plan, reason) {
 	defer func(gen uint64) { n.gen = gen }(n.gen) // in the end nothing has changed
 	taken := make(map[*podInfo]*placed, len(lower))
 	return selectVictims(j.c, n, lower, victimSearch{
 		fits: func() reason { why, _ := refusal(j.c, j.p, n, j.rules); return why },
-		lift: func(q *podInfo) { taken[q] = j.c.lift(q.pod.UID) },
-		back: func(q *podInfo) { j.c.putBack(taken[q]) },
+		lift: func(u *unit) {
+			for _, q := range u.pods {
+				taken[q] = j.c.lift(q.pod.UID)
+			}
+		},
+		back: func(u *unit) {
+			for _, q := range u.pods {
+				j.c.putBack(taken[q])
+			}
+		},
 	})
+}
+
+// countOn counts those pods of u that are on n there, or no more.
+func (c *cluster) countOn(n *node, u *unit, sign int64) {
+	for _, q := range u.pods {
+		if !u.whole || c.placed[q.pod.UID].node == n {
+			n.count(q, sign)
+		}
+	}
 }
 
 // victimSearch is how selectVictims tries out what would be.
 type victimSearch struct {
 	fits       func() reason
-	lift, back func(*podInfo)
+	lift, back func(*unit)
 }
 
-// selectVictims chooses among the pods lower, which come in the order of importance. It leaves all of them where they were.
-func selectVictims(c *cluster, n *node, lower []*podInfo, try victimSearch) (*plan, reason) {
-	for _, q := range lower {
-		try.lift(q)
+// selectVictims chooses among the units lower, which come in the order of importance. It leaves all of them where they were.
+func selectVictims(c *cluster, n *node, lower []unit, try victimSearch) (*plan, reason) {
+	for i := range lower {
+		try.lift(&lower[i])
 	}
 	if why := try.fits(); why.refuses() {
-		for _, q := range lower {
-			try.back(q)
+		for i := range lower {
+			try.back(&lower[i])
 		}
 		return nil, why
 	}
-	out := &plan{node: n}
+	var gone []unit
 	protected, free := byBudget(c, lower)
-	for i, group := range [][]*podInfo{protected, free} {
-		for _, q := range group {
-			try.back(q)
-			if why := try.fits(); !why.refuses() {
-				continue
-			}
-			try.lift(q)
-			out.victims = append(out.victims, q)
-			if i == 0 {
-				out.violations++
+	for _, group := range [][]unit{protected, free} {
+		for i := range group {
+			u := &group[i]
+			try.back(u)
+			if why := try.fits(); why.refuses() {
+				try.lift(u)
+				gone = append(gone, *u)
 			}
 		}
 	}
-	for _, q := range out.victims {
-		try.back(q)
+	for i := range gone {
+		try.back(&gone[i])
 	}
-	slices.SortFunc(out.victims, byImportance)
-	return out, reason{}
+	return newPlan(n, gone), reason{}
+}
+
+// newPlan is to evict units from n.
+func newPlan(n *node, units []unit) *plan {
+	slices.SortFunc(units, func(a, b unit) int { return a.compare(&b) })
+	out := &plan{node: n, highest: math.MinInt64, earliest: math.MaxInt64}
+	for i := range units {
+		u := &units[i]
+		out.victims = append(out.victims, u.pods...)
+		out.violations += u.breaks
+		out.sum += int64(len(u.pods)) * (int64(u.priority) - math.MinInt32)
+		if i == 0 {
+			out.highest = int64(u.priority)
+		}
+		if int64(u.priority) == out.highest {
+			out.earliest = min(out.earliest, u.started)
+		}
+	}
+	return out
 }
 
 // byImportance orders the more important pod first: by priority, then the one that has run longer.
@@ -234,33 +264,9 @@ func (p *podInfo) started() int64 {
 func (a *plan) compare(b *plan) int {
 	return cmp.Or(
 		cmp.Compare(a.violations, b.violations),
-		cmp.Compare(a.highest(), b.highest()),
-		cmp.Compare(a.sum(), b.sum()),
+		cmp.Compare(a.highest, b.highest),
+		cmp.Compare(a.sum, b.sum),
 		cmp.Compare(len(a.victims), len(b.victims)),
-		cmp.Compare(b.earliest(), a.earliest()),
+		cmp.Compare(b.earliest, a.earliest),
 	)
-}
-
-func (a *plan) highest() int64 {
-	if len(a.victims) == 0 {
-		return math.MinInt64
-	}
-	return int64(a.victims[0].priority)
-}
-
-// sum adds priorities, moved so that all are positive: many victims of negative priority are not better than one.
-func (a *plan) sum() int64 {
-	var sum int64
-	for _, v := range a.victims {
-		sum += int64(v.priority) - math.MinInt32
-	}
-	return sum
-}
-
-// earliest is the start of the oldest among the most important victims, which come first in that order.
-func (a *plan) earliest() int64 {
-	if len(a.victims) == 0 {
-		return math.MaxInt64
-	}
-	return a.victims[0].started()
 }

@@ -145,34 +145,81 @@ func TestNomination(t *testing.T) {
 	}
 }
 
-// checkPlan holds what may be said of any plan: it helps, with pods of less importance, and with none that could stay; and
-// there is one if evicting all of less importance from some node would do.
+// company are the pods that q can be evicted with only, itself included, found by looking at all.
+func company(c *cluster, q *podInfo) []*podInfo {
+	key, ok := groupOf(q.pod)
+	if !ok || c.cohorts[key] == nil || c.cohorts[key].whole == nil {
+		return []*podInfo{q}
+	}
+	var out []*podInfo
+	for _, at := range c.placed {
+		if other, ok := groupOf(at.info.pod); ok && other == key {
+			out = append(out, at.info)
+		}
+	}
+	return out
+}
+
+// mayEvict reports whether p is more important than q and all that go with it.
+func mayEvict(c *cluster, p, q *podInfo) bool {
+	least := p.priority
+	if key, ok := groupOf(q.pod); ok && c.cohorts[key] != nil && c.cohorts[key].whole != nil && c.cohorts[key].whole.Spec.Priority != nil {
+		least = min(least, p.priority-1)
+		if *c.cohorts[key].whole.Spec.Priority > least {
+			return false
+		}
+	}
+	return !mates(p.pod, q.pod) && !slices.ContainsFunc(company(c, q), func(o *podInfo) bool { return o.priority >= p.priority })
+}
+
+// checkPlan holds what may be said of any plan: it helps, with pods of less importance, with whole groups where they must not be
+// torn apart, and with none that could stay; and there is one if evicting all of less importance from some node would do.
 func checkPlan(t *testing.T, c *cluster, p *podInfo, to plan) {
 	t.Helper()
 	w := twinOf(c)
-	without := func(n *node, gone func(*podInfo) bool) bool {
+	without := func(n *node, gone []*podInfo) bool {
 		v := &twin{nodes: w.nodes, pods: map[string][]*corev1.Pod{}, namespaces: w.namespaces, reserved: w.reserved}
 		for name, pods := range w.pods {
-			v.pods[name] = slices.DeleteFunc(slices.Clone(pods), func(q *corev1.Pod) bool { return name == n.name && gone(c.placed[q.UID].info) })
+			v.pods[name] = slices.DeleteFunc(slices.Clone(pods), func(q *corev1.Pod) bool { return slices.Contains(gone, c.placed[q.UID].info) })
 		}
 		return v.fits(n.object, p.pod)
 	}
 	if to.node == nil {
 		for _, n := range c.candidates() {
-			if !to.keep && without(n, func(q *podInfo) bool { return q.priority < p.priority }) {
+			var gone []*podInfo
+			for _, q := range n.pods {
+				if mayEvict(c, p, q) {
+					gone = append(gone, company(c, q)...)
+				}
+			}
+			if !to.keep && without(n, gone) {
 				t.Fatalf("no plan for pod %s (%s), but evictions from %s would help", p.key, to.why, n.name)
 			}
 		}
 		return
 	}
-	if !without(to.node, func(q *podInfo) bool { return slices.Contains(to.victims, q) }) {
+	if !without(to.node, to.victims) {
 		t.Fatalf("pod %s does not fit after its plan %s", p.key, victimsOf(to))
 	}
+	wide := false
 	for _, v := range to.victims {
-		if v.priority >= p.priority {
+		wide = wide || len(company(c, v)) > 1
+	}
+	for _, v := range to.victims {
+		if !mayEvict(c, p, v) {
 			t.Fatalf("pod %s would evict the no less important %s", p.key, v.key)
 		}
-		if without(to.node, func(q *podInfo) bool { return q != v && slices.Contains(to.victims, q) }) {
+		together := company(c, v)
+		if slices.ContainsFunc(together, func(q *podInfo) bool { return !slices.Contains(to.victims, q) }) {
+			t.Fatalf("pod %s would tear the group of %s apart: %s", p.key, v.key, victimsOf(to))
+		}
+		if !slices.ContainsFunc(together, func(q *podInfo) bool { return c.placed[q.pod.UID].node == to.node }) {
+			t.Fatalf("pod %s would evict %s, which has nobody on %s", p.key, v.key, to.node.name)
+		}
+		if wide && (len(p.spread.hard) > 0 || len(p.terms.near) > 0) {
+			continue // pods elsewhere can be of help by staying: then it counts in which order they were tried
+		}
+		if without(to.node, slices.DeleteFunc(slices.Clone(to.victims), func(q *podInfo) bool { return slices.Contains(together, q) })) {
 			t.Fatalf("pod %s would evict %s, which could stay", p.key, v.key)
 		}
 	}

@@ -296,11 +296,8 @@ func (s *Scheduler) refuse(w *queued, d *decision) {
 	s.freeClaim(w.info, d)
 	s.note(w, d, s.optionsOf(w.info.pod).rules)
 	v := refusalNote{pod: w.info.pod, reason: corev1.PodReasonUnschedulable, message: d.message(), nominated: s.cluster.nominated(w.info.pod.UID)}
-	to := d.plan
-	s.outbox.send(func(ctx context.Context) {
-		s.explain(ctx, v)
-		s.evict(ctx, v.pod, to)
-	})
+	s.outbox.send(func(ctx context.Context) { s.explain(ctx, v) })
+	s.evict(v.pod, d.plan)
 }
 
 // observePod takes a pod's present state to where it belongs: counted on its node, waiting, or forgotten.
