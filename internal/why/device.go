@@ -46,6 +46,29 @@ func (f *Facts) devicesOf(p *corev1.Pod) []Finding {
 	return slices.DeleteFunc(out, func(x Finding) bool { return x.Severity == Note || x.Reason == "WaitForPod" })
 }
 
+// illDevices tells of devices in use whose driver says that they do not work. They come before what became of the containers.
+func (f *Facts) illDevices(p *corev1.Pod) []Finding {
+	var out []Finding
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		for _, claim := range c.AllocatedResourcesStatus {
+			for _, d := range claim.Resources {
+				if d.Health != corev1.ResourceHealthStatusUnhealthy {
+					continue
+				}
+				x := f.about(p, LinkDevice, Warning)
+				x.Reason, x.Container, x.key = string(d.Health), c.Name, "ill device of "+c.Name
+				x.Message = fmt.Sprintf("device %s of container %s does not work, says its driver", d.ResourceID, c.Name)
+				if said := deref(d.Message, ""); said != "" {
+					x.Message += ": " + said
+				}
+				x.Do = "see to the device on node " + p.Spec.NodeName + "; to have another, delete the pod if something makes it anew"
+				out = append(out, x)
+			}
+		}
+	}
+	return out
+}
+
 // claimNotMade explains that there is no claim from a template yet.
 func (f *Facts) claimNotMade(p *corev1.Pod, entry *corev1.PodResourceClaim) Finding {
 	template := deref(entry.ResourceClaimTemplateName, "")

@@ -258,7 +258,7 @@ func (f *Facts) running(p *corev1.Pod) []Finding {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Finding) int { return a.Severity.rank() - b.Severity.rank() })
-	return out
+	return append(f.illDevices(p), out...)
 }
 
 func statusOf(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStatus {

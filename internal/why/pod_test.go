@@ -267,6 +267,15 @@ func TestEachLinkOfAPod(t *testing.T) {
 			}, want: "volume error FailedAttachVolume", do: "see what holds the volume",
 		},
 		{
+			name: "a device does not work", pod: onNode + "status: {phase: Running, conditions: [{type: Ready, status: 'True'}], containerStatuses: [{name: main, ready: true, started: true, state: {running: {startedAt: @300s}}, " +
+				"allocatedResourcesStatus: [{name: 'claim:gpu', resources: [{resourceID: d/n1/g0, health: Healthy}, {resourceID: d/n1/g1, health: Unhealthy, message: ECC errors}, {resourceID: d/n1/g2, health: Unknown}]}]}]}",
+			want: "device warning Unhealthy", message: "device d/n1/g1 of container main does not work, says its driver: ECC errors", do: "see to the device on node n1",
+		},
+		{
+			name: "a device does not work, and the program ends", pod: state("state: {" + ended("1", "") + "}, allocatedResourcesStatus: [{name: 'claim:gpu', resources: [{resourceID: d/n1/g1, health: Unhealthy}]}]"),
+			want: "device warning Unhealthy, exit error ", message: "device d/n1/g1 of container main does not work, says its driver",
+		},
+		{
 			name: "devices not prepared", pod: state("state: {waiting: {reason: ContainerCreating}}"), facts: func(f *Facts) {
 				f.Events["u"] = []corev1.Event{warned("FailedPrepareDynamicResources", "no driver", 5, "")}
 			}, want: "device error FailedPrepareDynamicResources", do: "driver of its resource claims",

@@ -27,11 +27,11 @@ const (
 	LinkDeletion   Link = "deletion"   // somebody deleted it
 	LinkController Link = "controller" // the controller has not acted on it
 	LinkQuota      Link = "quota"      // a ResourceQuota refuses what the controller makes
-	LinkAdmission  Link = "admission"  // another rule or webhook refuses it
+	LinkAdmission  Link = "admission"  // another rule refuses it
 	LinkSchedule   Link = "schedule"   // no node was found
 	LinkNode       Link = "node"       // the node does not answer, or refused the pod
 	LinkVolume     Link = "volume"     // claims, provisioning, mounts
-	LinkDevice     Link = "device"     // resource claims
+	LinkDevice     Link = "device"     // resource claims, and the health of devices
 	LinkSandbox    Link = "sandbox"    // network and sandbox of the pod
 	LinkImage      Link = "image"      // pulling the image
 	LinkConfig     Link = "config"     // ConfigMaps and Secrets of the environment

@@ -29,10 +29,6 @@ func (f *Facts) refused(object, message string) Finding {
 		out.Do = "the quota wants requests or limits in each container: add them to the template, or a LimitRange with defaults to the namespace"
 	case strings.Contains(message, "maximum ") || strings.Contains(message, "minimum ") || strings.Contains(message, "usage per "):
 		out.Do = "keep to the LimitRange (`" + f.inNamespace("describe limitrange") + "`), or change it"
-	case strings.Contains(message, "admission webhook"):
-		out.Do = "the webhook that the message names refuses it: change what it objects to, or see to the webhook"
-	case strings.Contains(message, "PodSecurity"), strings.Contains(message, "violates"):
-		out.Do = "change the template as the message says, or the namespace's pod-security labels"
 	case strings.Contains(message, "PriorityClass"):
 		out.Do = "make the PriorityClass that the message names, or correct priorityClassName"
 	case strings.Contains(message, "RuntimeClass"):

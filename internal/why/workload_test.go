@@ -100,8 +100,6 @@ func TestEachLinkOfADeployment(t *testing.T) {
 		},
 		{name: "quota wants limits", kind: kindDeployment, object: deployment("replicas: 4", short), facts: refusedSet("forbidden: failed quota: team: must specify limits.cpu for: main"), want: "quota error FailedCreate", do: "LimitRange with defaults"},
 		{name: "limit range", kind: kindDeployment, object: deployment("replicas: 4", short), facts: refusedSet("forbidden: maximum memory usage per Container is 80Mi, but limit is 1Gi"), want: "admission error FailedCreate", do: "keep to the LimitRange"},
-		{name: "webhook", kind: kindDeployment, object: deployment("replicas: 4", short), facts: refusedSet(`admission webhook "no.example.com" denied the request: no`), want: "admission error FailedCreate", do: "the webhook that the message names"},
-		{name: "pod security", kind: kindDeployment, object: deployment("replicas: 4", short), facts: refusedSet(`violates PodSecurity "restricted:latest"`), want: "admission error FailedCreate", do: "pod-security labels"},
 		{name: "service account", kind: kindDeployment, object: deployment("replicas: 4", short), facts: refusedSet(`error looking up service account shop/x: serviceaccount "x" not found`), want: "admission error FailedCreate", do: "make the ServiceAccount"},
 		{name: "priority", kind: kindDeployment, object: deployment("replicas: 4", short), facts: refusedSet("no PriorityClass with name x was found"), want: "admission error FailedCreate", do: "make the PriorityClass"},
 		{name: "runtime class", kind: kindDeployment, object: deployment("replicas: 4", short), facts: refusedSet(`pod rejected: RuntimeClass "x" not found`), want: "admission error FailedCreate", do: "make the RuntimeClass"},
