@@ -59,7 +59,7 @@ func (s *Set) make(controller Controller, events record.EventRecorder) (Runner, 
 		return nil, fmt.Errorf("client for %s: %w", controller.Name, err)
 	}
 	r, err := controller.New(s.c, Parts{
-		Deps:     reconcile.Deps{Client: client, Informers: s.c.Informers, Events: events, Clock: s.c.Clock, Log: s.c.Log, Queues: s.queues},
+		Deps:     reconcile.Deps{Client: client, Informers: s.c.Informers, Events: events, Clock: s.c.Clock, Log: s.c.Log, Queues: s.queues, Metrics: s.c.Metrics},
 		Metadata: meta,
 	})
 	if err != nil {

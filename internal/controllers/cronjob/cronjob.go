@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"canopus/internal/controllers/reconcile"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -33,6 +35,7 @@ type Controller struct {
 	jobs  cache.SharedIndexInformer
 	// written holds Jobs that we made until the cache shows them, so that they are not taken for missing.
 	written *reconcile.Written[*batchv1.Job]
+	skew    prometheus.Histogram // how late Jobs are made
 	loop    *reconcile.Loop[types.NamespacedName]
 }
 
@@ -49,6 +52,13 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	var err error
+	c.skew, err = reconcile.Show(d, prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "cronjob_controller_job_creation_skew_duration_seconds",
+		Help: "Time from when a Job was due to when it was made.", Buckets: prometheus.ExponentialBuckets(1, 2, 10),
+	}))
+	if err != nil {
+		return nil, err
+	}
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
 		Name: "cronjob", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
@@ -179,6 +189,7 @@ func (c *Controller) create(ctx context.Context, cron *batchv1.CronJob, a action
 		return nil, fmt.Errorf("create job %s: %w", j.Name, err)
 	}
 	c.written.Created(cron.UID, made)
+	c.skew.Observe(made.CreationTimestamp.Sub(a.status.LastScheduleTime.Time).Seconds())
 	c.Events.Eventf(cron, corev1.EventTypeNormal, "SuccessfulCreate", "Created job %v", made.Name)
 	return made, nil
 }

@@ -27,6 +27,7 @@ func (c *Controller) apply(ctx context.Context, j *batchv1.Job, a actions) error
 		}
 		if err == nil {
 			c.wrote(j, now.ResourceVersion)
+			c.figures.counted(j, &a.status)
 			for _, e := range a.events {
 				c.Events.Event(j, e.kind, e.reason, e.message)
 			}

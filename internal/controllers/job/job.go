@@ -37,6 +37,7 @@ type Controller struct {
 	pods    cache.SharedIndexInformer
 	claimer *podclaim.Claimer
 	written *reconcile.Written[*corev1.Pod]
+	figures figures
 	loop    *reconcile.Loop[types.NamespacedName]
 	orphans *reconcile.Loop[types.NamespacedName]
 
@@ -72,6 +73,9 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	var err error
+	if c.figures, err = newFigures(d); err != nil {
+		return nil, err
+	}
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
 		Name: "job", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
@@ -183,8 +187,13 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	if err != nil {
 		return 0, err
 	}
-	decided := plan(observed{job: j, pods: pods}, c.Clock.Now())
-	if err := c.apply(ctx, j, decided); err != nil {
+	began := c.Clock.Now()
+	decided := plan(observed{job: j, pods: pods}, began)
+	err = c.apply(ctx, j, decided)
+	if !finished(j) {
+		c.figures.synced(j, decided, c.Clock.Since(began), err)
+	}
+	if err != nil {
 		return decided.after, fmt.Errorf("job %s: %w", key, err)
 	}
 	return decided.after, nil

@@ -23,6 +23,8 @@ import (
 
 	"canopus/internal/controllers/podstate"
 	"canopus/internal/controllers/reconcile"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const workers = 8
@@ -42,6 +44,7 @@ type Controller struct {
 	podInformer cache.SharedIndexInformer
 	zones       *zones
 	census      *census
+	evictions   *prometheus.CounterVec // nodes whose pods were told to go
 	loop        *reconcile.Loop[string]
 
 	mu    sync.Mutex
@@ -74,6 +77,11 @@ func New(config Config) (*Controller, error) {
 		return nil, err
 	}
 	var err error
+	c.evictions, err = reconcile.Show(config.Deps, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "node_collector_evictions_total",
+		Help: "Nodes that were given a taint that makes their pods go, by zone."}, []string{"zone"}))
+	if err != nil {
+		return nil, err
+	}
 	c.loop, err = reconcile.New(reconcile.Config[string]{
 		Name: "node_lifecycle_controller", Workers: workers, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
 		Sources: []reconcile.Source[string]{
@@ -106,9 +114,7 @@ func (c *Controller) nodeChanged(old, node *corev1.Node) []string {
 func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration, error) {
 	node, err := c.nodes.Get(name)
 	if apierrors.IsNotFound(err) {
-		c.mu.Lock()
-		delete(c.lives, name)
-		c.mu.Unlock()
+		c.bury(name)
 		return 0, nil
 	}
 	if err != nil {
@@ -132,6 +138,18 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 		after = a.after
 	}
 	return after, nil
+}
+
+// bury forgets a node that is gone, and tells so.
+func (c *Controller) bury(name string) {
+	c.mu.Lock()
+	last, known := c.lives[name]
+	delete(c.lives, name)
+	c.mu.Unlock()
+	if known {
+		c.Events.Eventf(&corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name, UID: last.uid},
+			corev1.EventTypeNormal, "RemovingNode", "Node %s event: Removing Node %s from Controller", name, name)
+	}
 }
 
 // heard notes signs of life and returns when the last one was noticed.
@@ -196,6 +214,9 @@ func (c *Controller) apply(ctx context.Context, node *corev1.Node, a actions) (t
 	}
 	if _, err := c.Client.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		return 0, fmt.Errorf("set taints: %w", err)
+	}
+	if a.evict != nil && mayEvict && !has(node.Spec.Taints, *a.evict) {
+		c.evictions.WithLabelValues(zoneLabel(node)).Inc()
 	}
 	return wait, nil
 }

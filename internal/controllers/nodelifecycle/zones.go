@@ -28,6 +28,15 @@ func zoneOf(node *corev1.Node) string {
 	return node.Labels[corev1.LabelTopologyRegion] + "/" + node.Labels[corev1.LabelTopologyZone]
 }
 
+// zoneLabel is a node's zone as upstream's metrics write it.
+func zoneLabel(node *corev1.Node) string {
+	region, zone := node.Labels[corev1.LabelTopologyRegion], node.Labels[corev1.LabelTopologyZone]
+	if region == "" && zone == "" {
+		return ""
+	}
+	return region + ":\x00:" + zone
+}
+
 // interval is the time between two evicting taints in a zone with these nodes; 0: none may be set.
 func interval(ready, down, cluster int) time.Duration {
 	switch {
