@@ -15,14 +15,14 @@ func TestDue(t *testing.T) {
 		at := metav1.NewTime(now.Add(-ago))
 		return corev1.Taint{Key: key, Value: "v", Effect: corev1.TaintEffectNoExecute, TimeAdded: &at}
 	}
+	const forever = -1
 	exists := func(key string, seconds int64) corev1.Toleration {
 		t := corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute}
-		if seconds >= 0 {
+		if seconds != forever {
 			t.TolerationSeconds = &seconds
 		}
 		return t
 	}
-	const forever = -1
 	for _, tc := range []struct {
 		name        string
 		taints      []corev1.Taint
@@ -40,13 +40,16 @@ func TestDue(t *testing.T) {
 		{"another effect", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Key: "a", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}, true, 0, true},
 		{"for a while", []corev1.Taint{taint("a", time.Minute)}, []corev1.Toleration{exists("a", 300)}, true, 4 * time.Minute, false},
 		{"the time is over", []corev1.Taint{taint("a", time.Hour)}, []corev1.Toleration{exists("a", 300)}, true, -55 * time.Minute, false},
-		{"the more generous of two", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{exists("a", 10), exists("a", 60)}, true, time.Minute, false},
+		{"the first of two", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{exists("a", 10), exists("a", forever)}, true, 10 * time.Second, false},
+		{"not before the pod came", []corev1.Taint{taint("a", 24*time.Hour)}, []corev1.Toleration{exists("a", 3600)}, true, 0, false},
+		{"a taint without a time", []corev1.Taint{{Key: "a", Effect: corev1.TaintEffectNoExecute}}, []corev1.Toleration{exists("a", 60)}, true, 30 * time.Second, false},
+		{"no time at all", []corev1.Taint{taint("a", 0)}, []corev1.Toleration{exists("a", -5)}, true, 0, false},
 		{"the stricter of two taints", []corev1.Taint{taint("a", 0), taint("b", 0)}, []corev1.Toleration{exists("a", 60), exists("b", 20)}, true, 20 * time.Second, false},
 		{"one of two not tolerated", []corev1.Taint{taint("a", 0), taint("b", 0)}, []corev1.Toleration{exists("a", 60)}, true, 0, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			at, evict := due(tc.taints, tc.tolerations, now)
+			at, evict := due(tc.taints, tc.tolerations, span{arrived: now.Add(-time.Hour), noticed: now.Add(-30 * time.Second)})
 			if evict != tc.evict || evict && at.IsZero() != tc.atOnce || evict && !tc.atOnce && at.Sub(now) != tc.in {
 				t.Errorf("evict %v at %v (in %s)", evict, at, at.Sub(now))
 			}

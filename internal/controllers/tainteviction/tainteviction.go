@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +31,15 @@ type Controller struct {
 	nodes       v1.NodeLister
 	podInformer cache.SharedIndexInformer
 	loop        *reconcile.Loop[types.NamespacedName]
+
+	mu      sync.Mutex
+	noticed map[types.NamespacedName]notice // guarded by mu: the pods that are to be evicted, now or later
+}
+
+// notice is since when a pod is known to be under taints that evict it.
+type notice struct {
+	uid types.UID
+	at  time.Time
 }
 
 // New makes a controller that does nothing before Run.
@@ -38,7 +48,8 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	core := d.Informers.Core().V1()
-	c := &Controller{Deps: d, pods: core.Pods().Lister(), nodes: core.Nodes().Lister(), podInformer: core.Pods().Informer()}
+	c := &Controller{Deps: d, pods: core.Pods().Lister(), nodes: core.Nodes().Lister(), podInformer: core.Pods().Informer(),
+		noticed: map[types.NamespacedName]notice{}}
 	if err := reconcile.IndexByNode(c.podInformer); err != nil {
 		return nil, err
 	}
@@ -56,9 +67,15 @@ func New(d reconcile.Deps) (*Controller, error) {
 // Run works until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
 
-// podChanged cares for a pod that came to a tainted node, or whose tolerations changed there.
+// podChanged cares for a pod that came to a tainted node, or whose tolerations changed there, and forgets one that is gone.
 func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
-	if pod == nil || pod.Spec.NodeName == "" {
+	if pod == nil {
+		if c.known(reconcile.Key(old)) {
+			return []types.NamespacedName{reconcile.Key(old)}
+		}
+		return nil
+	}
+	if pod.Spec.NodeName == "" {
 		return nil
 	}
 	if old != nil && old.Spec.NodeName == pod.Spec.NodeName && equality.Semantic.DeepEqual(old.Spec.Tolerations, pod.Spec.Tolerations) {
@@ -71,8 +88,16 @@ func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
 	return []types.NamespacedName{reconcile.Key(pod)}
 }
 
+// nodeChanged cares for the pods of a node that was tainted, or is no longer.
 func (c *Controller) nodeChanged(old, node *corev1.Node) []types.NamespacedName {
-	if node == nil || len(evicting(node)) == 0 || old != nil && equality.Semantic.DeepEqual(evicting(old), evicting(node)) {
+	if node == nil {
+		return nil
+	}
+	var before []corev1.Taint
+	if old != nil {
+		before = evicting(old)
+	}
+	if equality.Semantic.DeepEqual(before, evicting(node)) {
 		return nil
 	}
 	pods, err := reconcile.Indexed[*corev1.Pod](c.podInformer, reconcile.ByNode, node.Name)
@@ -90,39 +115,45 @@ func evicting(node *corev1.Node) []corev1.Taint {
 	return slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectNoExecute })
 }
 
+// span is from when on a pod can have been under a taint.
+type span struct {
+	arrived time.Time // the pod, on its node
+	noticed time.Time // by us, that the pod is under taints: what counts for a taint that does not say when it came
+}
+
 // due says whether the tolerations leave a pod no place under these taints, and when: a zero time means at once.
-// Of several tolerations of one taint the most generous counts.
-func due(taints []corev1.Taint, tolerations []corev1.Toleration, now time.Time) (at time.Time, evict bool) {
+// Of several tolerations of one taint the first counts.
+func due(taints []corev1.Taint, tolerations []corev1.Toleration, s span) (at time.Time, evict bool) {
 	for _, taint := range taints {
-		tolerated, forever := false, false
-		var longest int64
-		for _, t := range tolerations {
-			if !tolerates(t, taint) {
-				continue
-			}
-			tolerated = true
-			if t.TolerationSeconds == nil {
-				forever = true
-				break
-			}
-			longest = max(longest, *t.TolerationSeconds)
-		}
-		switch {
-		case !tolerated:
+		i := slices.IndexFunc(tolerations, func(t corev1.Toleration) bool { return tolerates(t, taint) })
+		if i < 0 {
 			return time.Time{}, true
-		case forever:
+		}
+		seconds := tolerations[i].TolerationSeconds
+		if seconds == nil {
 			continue
 		}
-		since := now
+		since := s.noticed
 		if taint.TimeAdded != nil {
 			since = taint.TimeAdded.Time
+			if since.Before(s.arrived) {
+				since = s.arrived
+			}
 		}
-		end := since.Add(time.Duration(longest) * time.Second)
+		end := since.Add(time.Duration(max(*seconds, 0)) * time.Second)
 		if !evict || end.Before(at) {
 			at, evict = end, true
 		}
 	}
 	return at, evict
+}
+
+// arrived is when pod came to its node.
+func arrived(pod *corev1.Pod) time.Time {
+	if c := podstate.Condition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionTrue && !c.LastTransitionTime.IsZero() {
+		return c.LastTransitionTime.Time
+	}
+	return pod.CreationTimestamp.Time
 }
 
 func tolerates(t corev1.Toleration, taint corev1.Taint) bool {
@@ -134,10 +165,11 @@ func tolerates(t corev1.Toleration, taint corev1.Taint) bool {
 
 func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 	pod, err := c.pods.Pods(key.Namespace).Get(key.Name)
-	if apierrors.IsNotFound(err) || err == nil && pod.DeletionTimestamp != nil {
+	if apierrors.IsNotFound(err) {
+		c.forget(key)
 		return 0, nil
 	}
-	if err != nil {
+	if err != nil || pod.DeletionTimestamp != nil {
 		return 0, err
 	}
 	node, err := c.nodes.Get(pod.Spec.NodeName)
@@ -148,10 +180,14 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 		return 0, err
 	}
 	now := c.Clock.Now()
-	at, evict := due(evicting(node), pod.Spec.Tolerations, now)
+	at, evict := due(evicting(node), pod.Spec.Tolerations, span{arrived: arrived(pod), noticed: c.notice(pod, now)})
 	if !evict {
+		if c.forget(key) {
+			c.Events.Eventf(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Cancelling deletion of Pod %s", key)
+		}
 		return 0, nil
 	}
+	c.remember(pod, now)
 	if wait := at.Sub(now); wait > 0 {
 		return wait, nil
 	}
@@ -159,6 +195,40 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 		return 0, fmt.Errorf("evict pod %s from tainted node %s: %w", key, node.Name, err)
 	}
 	return 0, nil
+}
+
+func (c *Controller) known(key types.NamespacedName) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, known := c.noticed[key]
+	return known
+}
+
+// notice is since when pod is known to be under taints that evict it: now, if that is news.
+func (c *Controller) notice(pod *corev1.Pod, now time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n, known := c.noticed[reconcile.Key(pod)]; known && n.uid == pod.UID {
+		return n.at
+	}
+	return now
+}
+
+func (c *Controller) remember(pod *corev1.Pod, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n, known := c.noticed[reconcile.Key(pod)]; !known || n.uid != pod.UID {
+		c.noticed[reconcile.Key(pod)] = notice{pod.UID, now}
+	}
+}
+
+// forget says whether the pod was to be evicted.
+func (c *Controller) forget(key types.NamespacedName) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, known := c.noticed[key]
+	delete(c.noticed, key)
+	return known
 }
 
 // evict says in the pod's conditions why it goes, then deletes it.
