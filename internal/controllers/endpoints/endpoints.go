@@ -143,11 +143,11 @@ func (c *Controller) write(ctx context.Context, svc *corev1.Service, there, want
 		return nil
 	}
 	if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
-		reason := "FailedToCreateEndpoint"
+		reason, text := "FailedToCreateEndpoint", "Failed to create endpoint for service %v: %v"
 		if there != nil {
-			reason = "FailedToUpdateEndpoint"
+			reason, text = "FailedToUpdateEndpoint", "Failed to update endpoint %v: %v"
 		}
-		c.Events.Eventf(svc, corev1.EventTypeWarning, reason, "Failed to %s endpoint %v: %v", verb, reconcile.Key(svc), err)
+		c.Events.Eventf(want, corev1.EventTypeWarning, reason, text, reconcile.Key(svc), err)
 	}
 	return fmt.Errorf("%s: %w", verb, err)
 }

@@ -17,7 +17,7 @@ import (
 const managedBy = "endpointslice-controller.k8s.io"
 
 // desired computes the endpoints of svc, grouped, in a fixed order. nodes is by name; pods whose node is not in it are left
-// out, because their zone is not known: missing says so.
+// out, because their zone is not known: missing says so. A Service that publishes whatever there is has them all the same.
 func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.Node) (groups []slicepack.Group, missing bool) {
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
 		return nil, false
@@ -34,7 +34,9 @@ func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.N
 			node := nodes[pod.Spec.NodeName]
 			if node == nil && pod.Spec.NodeName != "" {
 				missing = true
-				continue
+				if !svc.Spec.PublishNotReadyAddresses {
+					continue
+				}
 			}
 			these = backends.TargetPorts(svc, pod, these[:0])
 			if in == nil || !slices.Equal(these, numbers) {

@@ -80,6 +80,11 @@ func TestEndpoint(t *testing.T) {
 	}
 	finished, elsewhere := pod(1, 80, true), pod(2, 80, true)
 	finished.Status.Phase, elsewhere.Spec.NodeName = corev1.PodSucceeded, "unknown"
+	published := service()
+	published.Spec.PublishNotReadyAddresses = true
+	if groups, missing := desired(published, []*corev1.Pod{finished, elsewhere}, nodes()); len(groups) != 1 || len(groups[0].Endpoints) != 1 || !missing {
+		t.Errorf("published whatever there is: %v, %v", groups, missing)
+	}
 	if groups, missing := desired(service(), []*corev1.Pod{finished, elsewhere}, nodes()); len(groups) != 0 || !missing {
 		t.Errorf("finished pods and pods of unknown nodes are no endpoints: %+v", groups)
 	}

@@ -30,8 +30,9 @@ func mirrored(ep *corev1.Endpoints, svc *corev1.Service) bool {
 	return !lock && ep.Labels[discoveryv1.LabelSkipMirror] != "true"
 }
 
-// desired computes the endpoints that ep lists. Addresses that are no IP addresses are left out; the API admits none.
-func desired(ep *corev1.Endpoints) []slicepack.Group {
+// desired computes the endpoints that ep lists, and how many of them are too many to be mirrored. Addresses that are no IP addresses
+// are left out; the API admits none.
+func desired(ep *corev1.Endpoints) (groups []slicepack.Group, skipped int) {
 	byKey := map[string]*slicepack.Group{}
 	seen := map[string]bool{}
 	for _, subset := range ep.Subsets {
@@ -40,7 +41,7 @@ func desired(ep *corev1.Endpoints) []slicepack.Group {
 		add := func(addresses []corev1.EndpointAddress, ready bool) {
 			for _, a := range addresses {
 				ip, err := netip.ParseAddr(a.IP)
-				if err != nil || left == 0 {
+				if err != nil {
 					continue
 				}
 				g := slicepack.Group{Family: discoveryv1.AddressTypeIPv6, Ports: ports}
@@ -51,6 +52,10 @@ func desired(ep *corev1.Endpoints) []slicepack.Group {
 				id := g.Key() + " " + slicepack.Identity(e)
 				if seen[id] {
 					continue // listed twice: the first, a ready one if any, counts
+				}
+				if left == 0 {
+					skipped++
+					continue
 				}
 				seen[id] = true
 				left--
@@ -63,7 +68,6 @@ func desired(ep *corev1.Endpoints) []slicepack.Group {
 		add(subset.Addresses, true)
 		add(subset.NotReadyAddresses, false)
 	}
-	var groups []slicepack.Group
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
 		g := byKey[key]
 		slices.SortFunc(g.Endpoints, func(a, b discoveryv1.Endpoint) int {
@@ -71,7 +75,7 @@ func desired(ep *corev1.Endpoints) []slicepack.Group {
 		})
 		groups = append(groups, *g)
 	}
-	return groups
+	return groups, skipped
 }
 
 func portsOf(subset corev1.EndpointSubset) []discoveryv1.EndpointPort {
@@ -99,12 +103,14 @@ func target(ep *corev1.Endpoints) slicepack.Target {
 	delete(labels, managedByKey)
 	labels[discoveryv1.LabelServiceName] = ep.Name
 	labels[discoveryv1.LabelManagedBy] = managedBy
-	return slicepack.Target{Labels: labels, New: func(family discoveryv1.AddressType) *discoveryv1.EndpointSlice {
-		annotations := maps.Clone(ep.Annotations)
-		delete(annotations, corev1.LastAppliedConfigAnnotation)
+	annotations := make(map[string]string, len(ep.Annotations))
+	maps.Copy(annotations, ep.Annotations)
+	delete(annotations, corev1.LastAppliedConfigAnnotation)
+	delete(annotations, corev1.EndpointsLastChangeTriggerTime)
+	return slicepack.Target{Labels: labels, Annotations: annotations, New: func(family discoveryv1.AddressType) *discoveryv1.EndpointSlice {
 		return &discoveryv1.EndpointSlice{
 			ObjectMeta: metav1.ObjectMeta{
-				GenerateName: ep.Name + "-", Namespace: ep.Namespace, Labels: maps.Clone(labels), Annotations: annotations,
+				GenerateName: ep.Name + "-", Namespace: ep.Namespace, Labels: maps.Clone(labels), Annotations: maps.Clone(annotations),
 				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(ep, corev1.SchemeGroupVersion.WithKind("Endpoints"))},
 			},
 			AddressType: family, Endpoints: []discoveryv1.Endpoint{}, Ports: []discoveryv1.EndpointPort{},

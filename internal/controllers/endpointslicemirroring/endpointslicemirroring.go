@@ -123,9 +123,16 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	existing = c.written.View(ep.UID, existing, seen)
 	var groups []slicepack.Group
 	if mirrored(ep, svc) {
-		groups = desired(ep)
+		var skipped int
+		if groups, skipped = desired(ep); skipped > 0 {
+			c.Events.Eventf(ep, corev1.EventTypeWarning, "TooManyAddressesToMirror",
+				"A max of %d addresses can be mirrored to EndpointSlices per Endpoints subset. %d addresses were skipped", mostPerSubset, skipped)
+		}
 	}
 	if err := c.apply(ctx, ep, slicepack.Plan(target(ep), existing, groups)); err != nil {
+		if !apierrors.IsConflict(err) {
+			c.Events.Eventf(ep, corev1.EventTypeWarning, "FailedToUpdateEndpointSlices", "Error updating Endpoint Slices for Endpoints %s: %v", key, err)
+		}
 		return 0, fmt.Errorf("mirror endpoints %s: %w", key, err)
 	}
 	return 0, nil

@@ -56,7 +56,9 @@ func Identity(e discoveryv1.Endpoint) string {
 type Target struct {
 	New    func(discoveryv1.AddressType) *discoveryv1.EndpointSlice // an empty one to be created
 	Labels map[string]string                                        // of every slice
-	Keep   []discoveryv1.AddressType                                // families that keep an empty slice when they have no endpoints
+	// Annotations are all that every slice has; nil: whatever is there.
+	Annotations map[string]string
+	Keep        []discoveryv1.AddressType // families that keep an empty slice when they have no endpoints
 }
 
 // Actions is what the slices need. What is created and updated are the plan's own copies.
@@ -212,14 +214,21 @@ func (p *packer) placeholders(groups []Group) {
 	}
 }
 
+func (p *packer) annotated(s *discoveryv1.EndpointSlice) bool {
+	return p.target.Annotations == nil || maps.Equal(s.Annotations, p.target.Annotations)
+}
+
 func (p *packer) finish() Actions {
 	var a Actions
 	for _, s := range p.used {
 		switch {
 		case s.was == nil:
 			a.Create = append(a.Create, s.now)
-		case s.changed || !maps.Equal(s.was.Labels, p.target.Labels):
+		case s.changed || !maps.Equal(s.was.Labels, p.target.Labels) || !p.annotated(s.was):
 			s.now.Labels = maps.Clone(p.target.Labels)
+			if p.target.Annotations != nil {
+				s.now.Annotations = maps.Clone(p.target.Annotations)
+			}
 			a.Update = append(a.Update, s.now)
 		}
 	}
