@@ -39,6 +39,8 @@ type config struct {
 	reserve        string
 	leaderElect    bool
 
+	schedulerPort, controllersPort int
+
 	noAgent          bool
 	noWorkers        bool
 	agentPort        int
@@ -75,7 +77,7 @@ func (c *config) networkFlags(f *pflag.FlagSet) {
 }
 
 func (c *config) apiFlags(f *pflag.FlagSet) {
-	f.StringVar(&c.bindAddress, "bind-address", "0.0.0.0", "address the API server listens on")
+	c.bindFlag(f, "the API server listens")
 	f.IntVar(&c.port, "port", 6443, "port of the API server; 0 picks a free one")
 	f.StringVar(&c.advertiseAddress, "advertise-address", "", "address at which nodes and pods reach the API server (default: the one of the default route)")
 	f.StringSliceVar(&c.tlsSANs, "tls-san", nil, "further names and addresses in the API server's certificate")
@@ -87,6 +89,19 @@ func (c *config) apiFlags(f *pflag.FlagSet) {
 
 func (c *config) electionFlags(f *pflag.FlagSet, byDefault bool) {
 	f.BoolVar(&c.leaderElect, "leader-elect", byDefault, "work only while holding the Lease of this part")
+}
+
+// schedulerMonitor and controllersMonitor are the settings of processes that are asked how they do at a port of their own.
+func (c *config) schedulerMonitor(f *pflag.FlagSet) {
+	f.IntVar(&c.schedulerPort, "scheduler-port", 10259, "port for health and metrics of a scheduler of its own, over HTTPS; 0: none")
+}
+
+func (c *config) controllersMonitor(f *pflag.FlagSet) {
+	f.IntVar(&c.controllersPort, "controllers-port", 10257, "port for health and metrics of controllers of their own, over HTTPS; 0: none")
+}
+
+func (c *config) bindFlag(f *pflag.FlagSet, what string) {
+	f.StringVar(&c.bindAddress, "bind-address", "0.0.0.0", "address "+what+" on")
 }
 
 func (c *config) schedulerFlags(f *pflag.FlagSet) {
@@ -155,6 +170,8 @@ func settingNames() []string {
 	all.apiFlags(f)
 	all.electionFlags(f, false)
 	all.schedulerFlags(f)
+	all.schedulerMonitor(f)
+	all.controllersMonitor(f)
 	all.agentFlags(f)
 	f.BoolVar(&all.noAgent, "no-agent", false, "")
 	f.BoolVar(&all.noWorkers, "no-workers", false, "")

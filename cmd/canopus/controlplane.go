@@ -31,6 +31,7 @@ import (
 	"canopus/internal/etcd"
 	"canopus/internal/kinds"
 	"canopus/internal/run"
+	"canopus/internal/scheduler"
 	"canopus/internal/store"
 	"canopus/internal/usage"
 	"canopus/internal/verdict"
@@ -265,6 +266,9 @@ func (c *controlPlane) makeServer() error {
 		return err
 	}
 	pages[verdict.Path] = c.verdicts
+	if !c.cfg.noWorkers {
+		pages[scheduler.ResourcesPath] = scheduler.ResourceMetrics(c.own.Informers.Core().V1().Pods().Lister())
+	}
 	statuses, err := c.statuses()
 	if err != nil {
 		return err
@@ -300,7 +304,14 @@ func (c *controlPlane) admission() (*admission.Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	return admission.NewChain(append(list, escalation)...)
+	chain, err := admission.NewChain(append(list, escalation)...)
+	if err != nil {
+		return nil, err
+	}
+	member := c.etcd
+	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "apiserver_storage_size_bytes", Help: "Bytes of etcd's database file.",
+		ConstLabels: prometheus.Labels{"storage_cluster_id": "etcd-0"}}, func() float64 { return float64(member.Size()) })
+	return chain, errors.Join(c.metrics.Register(chain), c.metrics.Register(size))
 }
 
 // allocator gives Services their addresses and ports.

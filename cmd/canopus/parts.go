@@ -67,6 +67,8 @@ func schedulerCommand() *cobra.Command {
 	}, func(cfg *config, c *cobra.Command) {
 		cfg.electionFlags(c.Flags(), true)
 		cfg.schedulerFlags(c.Flags())
+		cfg.schedulerMonitor(c.Flags())
+		cfg.bindFlag(c.Flags(), "health and metrics are served")
 	}, func(ctx context.Context, _ *cobra.Command, cfg *config) error {
 		log, err := processLogger(cfg)
 		if err != nil {
@@ -79,32 +81,39 @@ func schedulerCommand() *cobra.Command {
 		if conf.Kubeconfig != "" {
 			cfg.kubeconfig = conf.Kubeconfig
 		}
+		m, demands := newMonitor(cfg.bindAddress, cfg.schedulerPort, log), &demandPage{}
+		m.pages[scheduler.ResourcesPath] = demands
 		// Each term reads everything anew: an old leader's caches are of no use to it.
-		return run.All(ctx, log, run.Part{Name: "scheduler", Run: func(ctx context.Context) error {
-			access, err := client.FromKubeconfig(cfg.kubeconfig, "kube-scheduler")
+		schedule := func(ctx context.Context, access *client.Access) error {
+			verdicts := verdict.NewBook()
+			groups, err := servesPodGroups(access.Client)
 			if err != nil {
 				return err
 			}
-			return electedScheduler(ctx, elector{cfg, conf, access, log}, func(ctx context.Context) error {
-				access, err := client.FromKubeconfig(cfg.kubeconfig, "kube-scheduler")
-				if err != nil {
-					return err
-				}
-				verdicts := verdict.NewBook()
-				groups, err := servesPodGroups(access.Client)
-				if err != nil {
-					return err
-				}
-				s, err := newScheduler(access, scheduler.Config{Configuration: conf, PodGroups: groups, Verdicts: verdicts, Log: log})
-				if err != nil {
-					return err
-				}
-				g, ctx := errgroup.WithContext(ctx)
-				g.Go(func() error { return s.Run(ctx) })
-				g.Go(func() error { return verdicts.Push(ctx, access.Client.CoreV1().RESTClient(), clock.RealClock{}, log) })
-				return g.Wait()
-			})
-		}})
+			s, err := newScheduler(access, scheduler.Config{Configuration: conf, PodGroups: groups, Metrics: m.registry, Verdicts: verdicts, Log: log})
+			if err != nil {
+				return err
+			}
+			demands.see(access.Informers)
+			g, ctx := errgroup.WithContext(ctx)
+			g.Go(func() error { return s.Run(ctx) })
+			g.Go(func() error { return verdicts.Push(ctx, access.Client.CoreV1().RESTClient(), clock.RealClock{}, log) })
+			return g.Wait()
+		}
+		access, err := client.FromKubeconfig(cfg.kubeconfig, "kube-scheduler")
+		if err != nil {
+			return err
+		}
+		return runParts(ctx, log, run.Part{Name: "metrics", Run: func(ctx context.Context) error { return m.run(ctx, access) }},
+			run.Part{Name: "scheduler", Run: func(ctx context.Context) error {
+				return electedScheduler(ctx, elector{cfg, conf, access, log}, func(ctx context.Context) error {
+					access, err := client.FromKubeconfig(cfg.kubeconfig, "kube-scheduler")
+					if err != nil {
+						return err
+					}
+					return schedule(ctx, access)
+				})
+			}})
 	})
 }
 
@@ -143,7 +152,7 @@ func canOpen(path string) bool {
 	return f.Close() == nil
 }
 
-// surroundings are what controllers have beyond the API. Missing keys are nil, and so is metrics where nobody can ask.
+// surroundings are what controllers have beyond the API. Missing keys are nil.
 type surroundings struct {
 	metrics      prometheus.Registerer
 	roots        []byte // PEM
@@ -163,6 +172,8 @@ func controllersCommand() *cobra.Command {
 		Example: "  canopus controllers --kubeconfig /var/lib/canopus/kubeconfig/controller-manager.conf",
 	}, func(cfg *config, c *cobra.Command) {
 		cfg.electionFlags(c.Flags(), true)
+		cfg.controllersMonitor(c.Flags())
+		cfg.bindFlag(c.Flags(), "health and metrics are served")
 		c.Flags().StringVar(&cfg.clusterCIDR, "cluster-cidr", defaultClusterCIDR, "addresses of pods")
 		c.Flags().StringVar(&keys.certFile, "cluster-signing-cert-file", "", "authority that certificate requests are signed with (default: the one in DATA-DIR/pki, if it is there)")
 		c.Flags().StringVar(&keys.keyFile, "cluster-signing-key-file", "", "its key")
@@ -184,12 +195,14 @@ func controllersCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		secrets.roots = access.Config.CAData
+		m := newMonitor(cfg.bindAddress, cfg.controllersPort, log)
+		secrets.roots, secrets.metrics = access.Config.CAData, m.registry
 		set, err := newControllers(cfg, access, secrets, account, log)
 		if err != nil {
 			return err
 		}
-		return run.All(ctx, log, run.Part{Name: "controllers", Run: set.Run})
+		return runParts(ctx, log, run.Part{Name: "metrics", Run: func(ctx context.Context) error { return m.run(ctx, access) }},
+			run.Part{Name: "controllers", Run: set.Run})
 	})
 }
 

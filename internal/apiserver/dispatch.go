@@ -64,6 +64,7 @@ func (s *Server) serve(rq *request) error {
 	}
 	if ep.Kind.Deprecated != "" {
 		rq.warn(ep.Kind.Deprecated)
+		s.metrics.deprecated(rt, ep.Kind)
 	}
 	if rt.watchPath && (rt.verb != "watch" || rt.subresource != "") {
 		return errMethod() // the prefix is for watching objects, nothing else

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"sync"
 
+	"canopus/internal/kinds"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -15,7 +17,10 @@ type metrics struct {
 	sizes    *prometheus.HistogramVec
 	long     *prometheus.GaugeVec
 	panics   prometheus.Counter
-	known    sync.Map // seriesKey → *series: looking up ten labels costs more than the request's route
+	old      *prometheus.GaugeVec   // deprecated kinds that somebody has asked for
+	health   *prometheus.GaugeVec   // what the last look found
+	checks   *prometheus.CounterVec // looks
+	known    sync.Map               // seriesKey → *series: looking up ten labels costs more than the request's route
 }
 
 // seriesKey is what requests are counted by.
@@ -48,8 +53,14 @@ func newMetrics(reg *prometheus.Registry, s *Server) *metrics {
 			Help: "Watches and streams under way."}, resourceLabels),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "apiserver_request_panics_total",
 			Help: "Requests that panicked: each is a bug."}),
+		old: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_requested_deprecated_apis",
+			Help: "Deprecated kinds that have been asked for."}, []string{"group", "version", "resource", "subresource", "removed_release"}),
+		health: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kubernetes_healthcheck",
+			Help: "What the last look at the server's health found: 1 is well."}, []string{"name", "type"}),
+		checks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubernetes_healthchecks_total",
+			Help: "Looks at the server's health, by what they found."}, []string{"name", "type", "status"}),
 	}
-	reg.MustRegister(m.total, m.duration, m.sizes, m.long, m.panics,
+	reg.MustRegister(m.total, m.duration, m.sizes, m.long, m.panics, m.old, m.health, m.checks,
 		inFlight(s, "mutating", func() int { return s.writes.inFlight() }),
 		inFlight(s, "readOnly", func() int { return s.reads.inFlight() }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -148,11 +159,43 @@ func (m *metrics) enterLong(rq *request) {
 	rq.ends = append(rq.ends, g.Dec)
 }
 
+// deprecated notes that somebody has asked for a kind that is not to be used any more.
+func (m *metrics) deprecated(rt *route, k *kinds.Kind) {
+	subresource := rt.subresource
+	if subresource != "" && k.Subresource(subresource) == nil {
+		return
+	}
+	m.old.WithLabelValues(rt.group, rt.version, rt.plural, subresource, removedRelease(k)).Set(1)
+}
+
+// removedRelease is the release of Kubernetes that has a kind no longer; "" as long as none is announced.
+func removedRelease(k *kinds.Kind) string {
+	removed, ok := k.New().(interface{ APILifecycleRemoved() (major, minor int) })
+	if !ok {
+		return ""
+	}
+	major, minor := removed.APILifecycleRemoved()
+	return strconv.Itoa(major) + "." + strconv.Itoa(minor)
+}
+
+// checked notes what a health page, such as livez, found of one check.
+func (m *metrics) checked(page, name string, err error) {
+	status, well := "success", 1.0
+	if err != nil {
+		status, well = "error", 0
+	}
+	m.health.WithLabelValues(name, page).Set(well)
+	m.checks.WithLabelValues(name, page, status).Inc()
+}
+
 // objectCounts tells how many objects of each kind are stored.
 type objectCounts struct{ s *Server }
 
 // Describe implements prometheus.Collector.
-func (c *objectCounts) Describe(ch chan<- *prometheus.Desc) { ch <- objectsDesc() }
+func (c *objectCounts) Describe(ch chan<- *prometheus.Desc) {
+	ch <- objectsDesc()
+	ch <- storedDesc()
+}
 
 // Collect implements prometheus.Collector.
 func (c *objectCounts) Collect(ch chan<- prometheus.Metric) {
@@ -161,12 +204,19 @@ func (c *objectCounts) Collect(ch chan<- prometheus.Metric) {
 	default:
 		return
 	}
-	desc := objectsDesc()
+	desc, former := objectsDesc(), storedDesc()
 	for gr, st := range c.s.served.Load().stored {
 		if st.res != nil {
-			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(st.res.Count()), gr.Group, gr.Resource)
+			count := float64(st.res.Count())
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, count, gr.Group, gr.Resource)
+			ch <- prometheus.MustNewConstMetric(former, prometheus.GaugeValue, count, gr.String())
 		}
 	}
+}
+
+// storedDesc is the name before Kubernetes 1.34, which dashboards still ask for.
+func storedDesc() *prometheus.Desc {
+	return prometheus.NewDesc("apiserver_storage_objects", "Deprecated: use apiserver_resource_objects. Objects stored, by kind.", []string{"resource"}, nil)
 }
 
 func objectsDesc() *prometheus.Desc {

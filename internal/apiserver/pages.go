@@ -46,8 +46,8 @@ func (s *Server) makePages() map[string]page {
 	}
 	for _, path := range []string{"/healthz", "/livez", "/readyz"} {
 		looked := slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return path == "/livez" && !c.Live })
-		pages[path] = healthPage(strings.TrimPrefix(path, "/"), looked)
-		pages[path+"/"] = oneCheckPage(path+"/", looked)
+		pages[path] = s.healthPage(strings.TrimPrefix(path, "/"), looked)
+		pages[path+"/"] = s.oneCheckPage(strings.TrimPrefix(path, "/"), looked)
 	}
 	pages["/openapi/"] = func(rq *request) error {
 		s.served.Load().openapi.ServeHTTP(rq.w, rq.Request)
@@ -155,15 +155,17 @@ func (s *Server) probeStore(ctx context.Context) error {
 }
 
 // healthPage runs all checks but those excluded by the query.
-func healthPage(name string, checks []Check) page {
+func (s *Server) healthPage(name string, checks []Check) page {
 	return func(rq *request) error {
 		excluded := rq.query["exclude"]
 		var b strings.Builder
 		failed := false
 		for _, c := range checks {
-			switch err := probe(rq, c, excluded); {
-			case slices.Contains(excluded, c.Name):
+			if slices.Contains(excluded, c.Name) {
 				fmt.Fprintf(&b, "[+]%s excluded: ok\n", c.Name)
+				continue
+			}
+			switch err := s.probe(rq, name, c); {
 			case err != nil:
 				failed = true
 				fmt.Fprintf(&b, "[-]%s failed: %s\n", c.Name, reasonFor(rq, err))
@@ -184,11 +186,11 @@ func healthPage(name string, checks []Check) page {
 	}
 }
 
-func probe(rq *request, c Check, excluded []string) error {
-	if slices.Contains(excluded, c.Name) {
-		return nil
-	}
-	return c.Probe(rq.Context())
+// probe looks at one thing for the page with this name.
+func (s *Server) probe(rq *request, page string, c Check) error {
+	err := c.Probe(rq.Context())
+	s.metrics.checked(page, c.Name, err)
+	return err
 }
 
 // reasonFor keeps what went wrong from those who sent no credentials.
@@ -200,14 +202,14 @@ func reasonFor(rq *request, err error) string {
 }
 
 // oneCheckPage runs one check, named by the rest of the path.
-func oneCheckPage(prefix string, checks []Check) page {
+func (s *Server) oneCheckPage(page string, checks []Check) page {
 	return func(rq *request) error {
-		name := strings.TrimPrefix(rq.URL.Path, prefix)
+		name := strings.TrimPrefix(rq.URL.Path, "/"+page+"/")
 		for _, c := range checks {
 			if c.Name != name {
 				continue
 			}
-			if err := c.Probe(rq.Context()); err != nil {
+			if err := s.probe(rq, page, c); err != nil {
 				return plainError{http.StatusInternalServerError, "internal server error: " + reasonFor(rq, err)}
 			}
 			rq.writeBody(http.StatusOK, "text/plain; charset=utf-8", []byte("ok"))

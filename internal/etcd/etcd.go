@@ -113,6 +113,9 @@ func (m *Member) FreeSpace() (uint64, error) {
 	return s.Bavail * uint64(s.Bsize), nil
 }
 
+// Size is how large the database file is, in bytes.
+func (m *Member) Size() int64 { return m.etcd.Server.Backend().Size() }
+
 // Close stops the member. What it has acknowledged is on disk already.
 func (m *Member) Close() {
 	_ = m.client.Close() // its context ends with it; there is no connection to fail

@@ -20,6 +20,9 @@ func TestMemberKeepsWhatItAcknowledged(t *testing.T) {
 	if free, err := m.FreeSpace(); err != nil || free == 0 {
 		t.Errorf("free space %d, %v", free, err)
 	}
+	if m.Size() <= 0 {
+		t.Errorf("the database has %d bytes", m.Size())
+	}
 	m.Close()
 	if m, err = Start(t.Context(), c); err != nil {
 		t.Fatal(err)
