@@ -15,6 +15,9 @@ import (
 // envelope opens every stored protobuf value; a runtime.Unknown with the type and the message follows.
 const envelope = "k8s\x00"
 
+// afterMessage is what follows the message: runtime.Unknown's contentEncoding and contentType, empty, a tag and a length each.
+const afterMessage = 4
+
 // message is what every k8s.io/api struct is in protobuf.
 type message interface {
 	Size() int
@@ -37,14 +40,19 @@ func NewCodec(k *Kind) Codec {
 	return Codec{kind: k, proto: proto}
 }
 
-// Encode returns the stored form of obj, which is in the hub version and has no resourceVersion.
-func (c Codec) Encode(obj runtime.Object) ([]byte, error) {
+// Encode returns the stored and the served form of obj, which is in the hub version and has no resourceVersion. In protobuf the
+// one is the end of the other.
+func (c Codec) Encode(obj runtime.Object) (stored, served []byte, err error) {
 	if !c.proto {
-		return c.encodeJSON(obj)
+		if stored, err = c.encodeJSON(obj); err != nil {
+			return nil, nil, err
+		}
+		served, err = c.JSON(obj)
+		return stored, served, err
 	}
 	m, ok := obj.(message)
 	if !ok {
-		return nil, c.wrongType(obj)
+		return nil, nil, c.wrongType(obj)
 	}
 	apiVersion, kind := c.kind.GVK.ToAPIVersionAndKind()
 	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}}
@@ -54,9 +62,11 @@ func (c Codec) Encode(obj runtime.Object) ([]byte, error) {
 	copy(buf, envelope)
 	n, err := unknown.NestedMarshalTo(buf[len(envelope):], m, uint64(size))
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", kind, err)
+		return nil, nil, fmt.Errorf("encode %s: %w", kind, err)
 	}
-	return buf[:len(envelope)+n], nil
+	stored = buf[:len(envelope)+n]
+	end := len(stored) - afterMessage
+	return stored, stored[end-size : end : end], nil
 }
 
 func varintLen(v uint64) int {

@@ -9,3 +9,11 @@ func (c Codec) WithRevision(served []byte, revision int64) ([]byte, error) {
 	}
 	return splice.JSON(served, revision)
 }
+
+// Same says whether two served forms differ in nothing but resourceVersion.
+func (c Codec) Same(a, b []byte) bool {
+	if c.proto {
+		return splice.SameProtobuf(a, b)
+	}
+	return splice.SameJSON(a, b)
+}

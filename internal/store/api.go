@@ -43,8 +43,9 @@ type ResourceConfig struct {
 
 // Codec converts between an object in its hub version, its stored form and its served form. Safe for concurrent use.
 type Codec interface {
-	// Encode returns the stored form, before encryption. obj's resourceVersion must be empty.
-	Encode(obj runtime.Object) ([]byte, error)
+	// Encode returns the stored form, before encryption, and what Serve returns, which may be a part of it. obj's
+	// resourceVersion must be empty.
+	Encode(obj runtime.Object) (stored, served []byte, err error)
 	// Decode returns a fresh, defaulted object; its resourceVersion is empty.
 	Decode(stored []byte) (runtime.Object, error)
 	// Serve returns obj as an element of a list response: hub version, without kind and apiVersion. Protobuf message
@@ -52,6 +53,8 @@ type Codec interface {
 	Serve(obj runtime.Object) ([]byte, error)
 	// WithRevision returns a copy of served whose resourceVersion is revision, whatever it was before.
 	WithRevision(served []byte, revision int64) ([]byte, error)
+	// Same says whether two served forms are of objects that differ in nothing but resourceVersion.
+	Same(a, b []byte) bool
 	// Parse is the inverse of Serve: a fresh object, resourceVersion included.
 	Parse(served []byte) (runtime.Object, error)
 	// JSON returns obj as JSON without kind and apiVersion.

@@ -36,9 +36,9 @@ type protoCodec struct{ fresh func() message }
 
 var marker = []byte("m\x00")
 
-func (c protoCodec) Encode(obj runtime.Object) ([]byte, error) {
+func (c protoCodec) Encode(obj runtime.Object) (stored, served []byte, err error) {
 	b, err := obj.(message).Marshal()
-	return append(bytes.Clone(marker), b...), err
+	return append(bytes.Clone(marker), b...), b, err
 }
 
 func (c protoCodec) Decode(stored []byte) (runtime.Object, error) {
@@ -54,6 +54,8 @@ func (c protoCodec) Serve(obj runtime.Object) ([]byte, error) { return obj.(mess
 func (c protoCodec) WithRevision(served []byte, rev int64) ([]byte, error) {
 	return splice.Protobuf(served, rev)
 }
+
+func (c protoCodec) Same(a, b []byte) bool { return splice.SameProtobuf(a, b) }
 
 func (c protoCodec) Parse(served []byte) (runtime.Object, error) {
 	obj := c.fresh()

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -107,16 +106,12 @@ func (t *transaction) encode(ctx context.Context, i int, below string) error {
 	if err := setRevision(c.Now, 0); err != nil {
 		return err
 	}
-	served, err := r.c.Codec.Serve(c.Now)
+	stored, served, err := r.c.Codec.Encode(c.Now)
 	if err != nil {
 		return err
 	}
-	if t.same[i], err = unchanged(c, served); err != nil || t.same[i] {
-		return err
-	}
-	stored, err := r.c.Codec.Encode(c.Now)
-	if err != nil {
-		return err
+	if t.same[i] = unchanged(c, served); t.same[i] {
+		return nil
 	}
 	if r.c.Transformer != nil {
 		if stored, err = r.c.Transformer.ToStorage(ctx, stored, t.keys[i]); err != nil {
@@ -134,15 +129,8 @@ func (t *transaction) encode(ctx context.Context, i int, below string) error {
 }
 
 // unchanged says that storing served would change nothing.
-func unchanged(c *Change, served []byte) (bool, error) {
-	if c.Was == nil || c.Was.Stale || c.Was.body == nil {
-		return false, nil
-	}
-	body, err := c.Resource.c.Codec.WithRevision(served, c.Was.Revision)
-	if err != nil {
-		return false, err
-	}
-	return bytes.Equal(body, c.Was.body), nil
+func unchanged(c *Change, served []byte) bool {
+	return c.Was != nil && !c.Was.Stale && c.Was.body != nil && c.Resource.c.Codec.Same(served, c.Was.body)
 }
 
 // send leaves the objects for the applier and runs the transaction.
@@ -181,7 +169,9 @@ func (s *Store) operations(ctx context.Context, t *transaction) ([]clientv3.Op, 
 					opts = append(opts, clientv3.WithLease(lease))
 				}
 			}
-			ops = append(ops, clientv3.OpPut(t.keys[i], string(t.values[i]), opts...))
+			put := clientv3.OpPut(t.keys[i], "", opts...)
+			put.WithValueBytes(t.values[i]) // as a string it would be copied twice
+			ops = append(ops, put)
 		}
 	}
 	return ops, nil

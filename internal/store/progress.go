@@ -86,7 +86,23 @@ func (s *Store) waitApplied(ctx context.Context, rev int64, limit time.Duration)
 	if w == nil {
 		return nil
 	}
+	nudge := time.NewTimer(nudgeAfter)
+	select {
+	case <-w.done:
+		nudge.Stop()
+		return nil
+	case <-nudge.C:
+	case <-ctx.Done():
+		nudge.Stop()
+	case <-s.progress.stopped:
+		nudge.Stop()
+	}
 	defer s.progress.drop(w)
+	return s.waitLong(ctx, w, limit)
+}
+
+// waitLong waits for what did not come at once, and asks for it from time to time.
+func (s *Store) waitLong(ctx context.Context, w *waiter, limit time.Duration) error {
 	var late <-chan time.Time
 	if limit > 0 {
 		t := s.c.Clock.NewTimer(limit)
@@ -96,15 +112,15 @@ func (s *Store) waitApplied(ctx context.Context, rev int64, limit time.Duration)
 	nudge := time.NewTicker(nudgeAfter)
 	defer nudge.Stop()
 	for {
+		s.requestProgress(ctx)
 		select {
 		case <-w.done:
 			return nil
 		case <-late:
-			return &TooLargeRevision{Asked: rev, Applied: s.Applied()}
+			return &TooLargeRevision{Asked: w.rev, Applied: s.Applied()}
 		case <-nudge.C:
-			s.requestProgress(ctx)
 		case <-ctx.Done():
-			return fmt.Errorf("wait for revision %d (applied: %d): %w", rev, s.Applied(), ctx.Err())
+			return fmt.Errorf("wait for revision %d (applied: %d): %w", w.rev, s.Applied(), ctx.Err())
 		case <-s.progress.stopped:
 			return ErrClosed
 		}

@@ -1,6 +1,7 @@
 package builtin_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"math/rand"
 	"os"
@@ -77,7 +78,7 @@ func TestEveryKindRoundTrips(t *testing.T) {
 			k.Default(obj)
 			want := bare(obj.DeepCopyObject())
 
-			stored, err := codec.Encode(obj)
+			stored, beside, err := codec.Encode(obj)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,6 +92,9 @@ func TestEveryKindRoundTrips(t *testing.T) {
 			served, err := codec.Serve(obj)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if !bytes.Equal(beside, served) {
+				t.Fatalf("seed %d: Encode serves\n%x\nServe\n%x", seed, beside, served)
 			}
 			parsed, err := codec.Parse(served)
 			if err != nil {
@@ -346,7 +350,7 @@ func FuzzDecode(f *testing.F) {
 	for _, k := range set {
 		obj := k.New().(kinds.Object)
 		obj.SetName("seed")
-		if data, err := kinds.NewCodec(k).Encode(obj); err == nil {
+		if data, _, err := kinds.NewCodec(k).Encode(obj); err == nil {
 			f.Add(data)
 		}
 	}

@@ -3,6 +3,7 @@
 package splice
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -43,6 +44,24 @@ func Protobuf(msg []byte, revision int64) ([]byte, error) {
 	out = append(out, version...)
 	out = append(out, inside[old.end:]...)
 	return append(out, msg[meta.end:]...), nil
+}
+
+// SameProtobuf says whether two objects' messages differ in nothing but metadata.resourceVersion. Messages that cannot be read differ.
+func SameProtobuf(a, b []byte) bool {
+	metaA, errA := find(a, metadataField)
+	metaB, errB := find(b, metadataField)
+	if errA != nil || errB != nil || !bytes.Equal(a[metaA.end:], b[metaB.end:]) || !bytes.Equal(a[:metaA.start], b[:metaB.start]) {
+		return false
+	}
+	return sameBut(a[metaA.value:metaA.end], b[metaB.value:metaB.end])
+}
+
+// sameBut compares two metadata messages without their resourceVersion.
+func sameBut(a, b []byte) bool {
+	versionA, errA := find(a, resourceVersionField)
+	versionB, errB := find(b, resourceVersionField)
+	return errA == nil && errB == nil &&
+		bytes.Equal(a[:versionA.start], b[:versionB.start]) && bytes.Equal(a[versionA.end:], b[versionB.end:])
 }
 
 var errTruncated = errors.New("truncated protobuf message")
