@@ -116,8 +116,8 @@ fuzz: ## every fuzz target for a minute
 generate: ## make the OpenAPI documents again
 	$(GO) generate ./internal/apiserver/openapi
 
-parity: ## compare what is published with data of a release: make parity SPEC=dir
-	$(GO) run ./test/parity -spec $(SPEC)
+parity: ## compare what is published, and the metrics of a cluster, with data of a release: make parity SPEC=dir [CLUSTER=kubeconfig]
+	$(GO) run ./test/parity -spec $(SPEC) $(if $(CLUSTER),-cluster $(CLUSTER))
 
 clean: ## remove what was built
 	rm -rf bin

@@ -1,16 +1,19 @@
-// Command parity compares what Canopus publishes of its kinds, discovery and OpenAPI, with published data of Kubernetes:
+// Command parity compares what Canopus publishes of its kinds, discovery and OpenAPI, with published data of Kubernetes, and
+// the metrics of a running cluster, which CLUSTER names, with the release's list:
 //
 //	make parity SPEC=../shared/spec
+//	make parity SPEC=../shared/spec CLUSTER=/etc/canopus/kubeconfig
 //
 // It prints every difference in structure: paths, operations, parameters, schema fields, types and extensions, verbs and
 // names. Texts are not compared. What the data do not have, of a newer release or an add-on elsewhere, is only ours and
 // counted apart: it is to be expected, and to be read. So are the differences in changed.txt: there the k8s.io modules, from
 // which the schemas are made, are newer than the data. It exits with 1 if there are others, or fewer than that list has; -update
-// writes the list anew, for a reader who knows why each line is there.
+// writes the list anew, for a reader who knows why each line is there. unserved.txt says which metrics are not served, and why.
 package main
 
 import (
 	"compress/gzip"
+	"context"
 	_ "embed" // changed.txt
 	"encoding/json"
 	"errors"
@@ -21,6 +24,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -29,15 +33,22 @@ import (
 	"canopus/internal/apiserver/discovery"
 	"canopus/internal/apiserver/openapi"
 	"canopus/internal/apiserver/openapi/operations"
+	"canopus/internal/client"
 	"canopus/internal/kinds"
 	"canopus/internal/kinds/builtin"
 )
 
 func main() {
 	spec := flag.String("spec", "", "directory with discovery/ and openapi/ of the release to compare with")
+	cluster := flag.String("cluster", "", "kubeconfig of a cluster whose metrics are compared too; it needs the demo image and one process for all parts")
 	update := flag.Bool("update", false, "write the differences that are not only ours to "+changedFile)
 	flag.Parse()
 	found, err := compare(*spec, builtin.Set())
+	if err == nil && *cluster != "" {
+		var more []string
+		more, err = compareFigures(*spec, *cluster)
+		found = append(found, more...)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "parity:", err)
 		os.Exit(2)
@@ -88,6 +99,20 @@ func report(found, changed []string) int {
 	}
 	fmt.Printf("%d differences; %d are only ours, and %d have changed since\n", wrong, ours, known)
 	return wrong
+}
+
+// compareFigures is about the metrics of the cluster that a kubeconfig names.
+func compareFigures(dir, kubeconfig string) ([]string, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	access, err := client.FromKubeconfig(kubeconfig, "parity")
+	if err != nil {
+		return nil, err
+	}
+	d := &differ{}
+	err = d.figures(ctx, dir, access.Client)
+	slices.Sort(d.found)
+	return d.found, err
 }
 
 func compare(dir string, set *kinds.Set) ([]string, error) {
@@ -171,7 +196,7 @@ func (d *differ) document(name string, want, got map[string]any) {
 	wantPaths, gotPaths := object(want["paths"]), object(got["paths"])
 	resources := map[string]bool{}
 	for path := range gotPaths {
-		resources[resource(path)] = true
+		resources[plural(path)] = true
 		if wantPaths[path] == nil {
 			d.say("%s: path %s"+onlyOurs, name, path)
 			continue
@@ -179,7 +204,7 @@ func (d *differ) document(name string, want, got map[string]any) {
 		d.value(name+" "+path, wantPaths[path], gotPaths[path])
 	}
 	for path := range wantPaths {
-		if gotPaths[path] == nil && resources[resource(path)] {
+		if gotPaths[path] == nil && resources[plural(path)] {
 			d.say("%s: path %s is missing", name, path)
 		}
 	}
@@ -193,8 +218,8 @@ func (d *differ) document(name string, want, got map[string]any) {
 	}
 }
 
-// resource is the plural that a path is about.
-func resource(path string) string {
+// plural is the one that a path is about.
+func plural(path string) string {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	for i, p := range parts {
 		if p == "{name}" && i > 0 {
