@@ -7,12 +7,14 @@ import (
 
 	"canopus/internal/apiserver/discovery"
 	"canopus/internal/apiserver/openapi"
+	"canopus/internal/apiserver/patch"
 	"canopus/internal/kinds"
 	"canopus/internal/store"
 
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // catalog is the served set with what the server needs at hand for each entry. Immutable; SetKinds swaps it.
@@ -52,6 +54,7 @@ type endpoint struct {
 	listHead head
 	proto    bool // this version has a protobuf form
 	raw      bool // the store's bytes are this version's: nothing needs decoding to be served
+	patches  []types.PatchType
 }
 
 // SetKinds serves another set from now on: kinds that are new are registered with the store, kinds that are gone are forgotten.
@@ -146,7 +149,9 @@ func (s *Server) resourceConfig(k *kinds.Kind) store.ResourceConfig {
 func newEndpoint(v kinds.Served, st *stored) *endpoint {
 	ep := &endpoint{Served: v, stored: st, gvr: v.GVR(), gr: v.GVR().GroupResource(),
 		head: newHead(v.GVK), listHead: newHead(v.GVK.GroupVersion().WithKind(v.Kind.ListKind))}
-	_, ep.proto = v.New().(protoMessage)
+	sample := v.New()
+	_, ep.proto = sample.(protoMessage)
+	ep.patches = patch.Types(sample)
 	ep.raw = v.Hub()
 	return ep
 }

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"canopus/internal/apiserver/patch"
@@ -10,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -28,7 +28,7 @@ func (s *Server) patch(rq *request, ep *endpoint, sub *kinds.Subresource) error 
 	if err != nil {
 		return err
 	}
-	p, err := rq.takePatch(ep.New())
+	p, err := rq.takePatch(ep.patches)
 	if err != nil {
 		return err
 	}
@@ -55,18 +55,15 @@ func (s *Server) patch(rq *request, ep *endpoint, sub *kinds.Subresource) error 
 	return s.respond(rq, ep, out, f)
 }
 
-// takePatch reads a patch for an object like sample.
-func (rq *request) takePatch(sample runtime.Object) (*patchRequest, error) {
+// takePatch reads a patch of one of the accepted types.
+func (rq *request) takePatch(accepted []types.PatchType) (*patchRequest, error) {
 	kind, _, _ := strings.Cut(rq.Header.Get("Content-Type"), ";")
 	p := &patchRequest{kind: types.PatchType(strings.TrimSpace(kind)), check: patch.Warn, options: &metav1.PatchOptions{}}
-	accepted := patch.Types(sample)
-	known := false
-	names := make([]string, len(accepted))
-	for i, t := range accepted {
-		known = known || t == p.kind
-		names[i] = string(t)
-	}
-	if !known {
+	if !slices.Contains(accepted, p.kind) {
+		names := make([]string, len(accepted))
+		for i, t := range accepted {
+			names[i] = string(t)
+		}
 		return nil, errMediaType(strings.Join(names, ", "))
 	}
 	if rq.query != nil {

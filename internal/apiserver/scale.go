@@ -100,7 +100,7 @@ func (s *Server) updateScale(rq *request, ep *endpoint, f format) error {
 }
 
 func (s *Server) patchScale(rq *request, ep *endpoint, f format) error {
-	p, err := rq.takePatch(&autoscalingv1.Scale{})
+	p, err := rq.takePatch(patch.Types(&autoscalingv1.Scale{}))
 	if err != nil {
 		return err
 	}

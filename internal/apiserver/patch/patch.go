@@ -42,11 +42,13 @@ func Apply(current runtime.Object, p Patch) (patched runtime.Object, warnings []
 	case types.JSONPatchType:
 		patched, strict, err = p.applyJSON(current)
 	case types.MergePatchType:
-		part, join := p.narrow(current)
-		patched, strict, err = join(p.applyMerge(part))
+		if patched = p.quickly(current); patched == nil {
+			patched, strict, err = p.applyMerge(current)
+		}
 	case types.StrategicMergePatchType:
-		part, join := p.narrow(current)
-		patched, strict, err = join(p.applyStrategic(part))
+		if patched = p.quickly(current); patched == nil {
+			patched, strict, err = p.applyStrategic(current)
+		}
 	default:
 		err = apierrors.NewBadRequest(fmt.Sprintf("%s is not a patch type", p.Type))
 	}
