@@ -22,17 +22,26 @@ func deviceClaim(p *corev1.Pod, c *corev1.PodResourceClaim) (name string, made, 
 	return "", false, true
 }
 
-// devicesOf explains the resource claims of a pod that are missing or cannot be allocated.
-func (f *Facts) devicesOf(p *corev1.Pod) []Finding {
+// unmadeClaims explains the resource claims of a pod that are to be made from templates and are not.
+func (f *Facts) unmadeClaims(p *corev1.Pod) []Finding {
 	var out []Finding
 	for i := range p.Spec.ResourceClaims {
 		entry := &p.Spec.ResourceClaims[i]
-		name, made, needed := deviceClaim(p, entry)
+		if _, made, needed := deviceClaim(p, entry); needed && !made {
+			out = append(out, f.claimNotMade(p, entry))
+		}
+	}
+	return out
+}
+
+// devicesOf explains the resource claims of a pod that are missing or cannot be allocated.
+func (f *Facts) devicesOf(p *corev1.Pod) []Finding {
+	out := f.unmadeClaims(p)
+	for i := range p.Spec.ResourceClaims {
+		name, made, needed := deviceClaim(p, &p.Spec.ResourceClaims[i])
 		claim, looked := f.DeviceClaims[name]
 		switch {
-		case !needed:
-		case !made:
-			out = append(out, f.claimNotMade(p, entry))
+		case !needed || !made:
 		case looked && claim == nil:
 			x := Finding{Link: LinkDevice, Severity: Error, Reason: "ResourceClaimNotFound", Object: "resourceclaim/" + name, key: "device claim missing"}
 			x.Message = fmt.Sprintf("the resource claim %s, which pod %s wants, does not exist", name, p.Name)

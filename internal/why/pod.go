@@ -185,7 +185,7 @@ func (f *Facts) setUpFailed(p *corev1.Pod, e *corev1.Event) Finding {
 		return out
 	case "FailedPrepareDynamicResources":
 		out.Link = LinkDevice
-		out.Do = "see whether the driver of its resource claims runs on node " + p.Spec.NodeName
+		out.Do = "see whether the driver of its resource claims runs on node " + p.Spec.NodeName + ", and what its log says; the node tries again by itself"
 		return out
 	case "FailedAttachVolume":
 		out.Do = "see what holds the volume: a pod on another node that still uses it, or the driver's controller"

@@ -30,6 +30,9 @@ func (f *Facts) placed(p *corev1.Pod) []Finding {
 		out.Do = "see to whoever sets these gates: they remove them from spec.schedulingGates when the pod may go"
 		return []Finding{out}
 	case c == nil || c.Status == corev1.ConditionTrue:
+		if unmade := f.unmadeClaims(p); len(unmade) > 0 {
+			return unmade // the scheduler does not look at the pod before they are there
+		}
 		return []Finding{f.notTried(p, out)}
 	}
 	out.Reason, out.Message, out.key = c.Reason, c.Message, "schedule "+c.Message

@@ -40,6 +40,7 @@ func together() []story {
 		{"stateful", stateful},
 		{"volumes", volumes},
 		{"why", whys},
+		{"devices", claimed},
 	}
 }
 
@@ -51,6 +52,7 @@ func alone() []story {
 		{"kill-during-rollout", killDuringRollout},
 		{"names-after-kill", namesAfterKill},
 		{"volumes-after-kill", volumesAfterKill},
+		{"devices-after-kill", claimedAfterKill},
 		{"why-nodes", whyNodes},
 	}
 }
