@@ -19,6 +19,7 @@ type consultation struct {
 	now    *corev1.Pod // the pod has changed since
 	// The answer:
 	refused []reason
+	offers  []*offer // of evictions, where nodes are not what is asked about
 	err     error
 }
 
@@ -46,12 +47,12 @@ func (s *Scheduler) binderOf(pod *corev1.Pod) *extender {
 // consult finds out which nodes fit w, and asks extenders about them.
 func (s *Scheduler) consult(w *queued, advisers []*extender) {
 	w.tried = s.Clock.Now()
-	o := s.optionsOf(w.info.pod)
+	o := s.optionsFor(w.info.pod)
 	q := &consultation{w: w, points: map[string]int64{}}
 	fitting := q.survey(s.cluster, o)
 	s.metrics.decided(&q.d, o.rules)
 	if len(fitting) == 0 {
-		s.refuse(w, &q.d)
+		s.settle(w, &q.d)
 		return
 	}
 	q.d.helpful = nil // good until the next decision only
@@ -116,23 +117,40 @@ func (q *consultation) ask(ctx context.Context, s *Scheduler, advisers []*extend
 	}
 }
 
-// answered goes on with a pod after its extenders have answered.
-func (s *Scheduler) answered(q *consultation) {
-	w, now := q.w, s.Clock.Now()
-	uid := w.info.pod.UID
+// heard reports whether an answer is still wanted, and is one. It sees to the pod if not.
+func (s *Scheduler) heard(q *consultation) bool {
+	uid := q.w.info.pod.UID
 	if s.consulted[uid] != q {
-		return // deleted, or placed by another
+		return false // deleted, or placed by another
 	}
 	delete(s.consulted, uid)
 	switch {
 	case q.now != nil:
 		s.observePod(q.now)
-		return
+		return false
 	case q.err != nil:
-		s.metrics.attempt(resultError, now.Sub(w.tried))
-		s.queue.retry(w, now)
-		note := refusalNote{pod: w.info.pod, reason: corev1.PodReasonSchedulerError, message: q.err.Error()}
-		s.outbox.send(func(ctx context.Context) { s.explain(ctx, note) })
+		s.tryLater(q.w, q.err)
+		return false
+	}
+	return true
+}
+
+// tryLater has a pod tried again after its back-off, and says what went wrong, if anything did.
+func (s *Scheduler) tryLater(w *queued, err error) {
+	now := s.Clock.Now()
+	s.queue.retry(w, now)
+	if err == nil {
+		return
+	}
+	s.metrics.attempt(resultError, now.Sub(w.tried))
+	note := refusalNote{pod: w.info.pod, reason: corev1.PodReasonSchedulerError, message: err.Error()}
+	s.outbox.send(func(ctx context.Context) { s.explain(ctx, note) })
+}
+
+// answered goes on with a pod after its extenders have answered.
+func (s *Scheduler) answered(q *consultation) {
+	w := q.w
+	if !s.heard(q) {
 		return
 	}
 	rules := s.optionsOf(w.info.pod).rules
@@ -169,5 +187,5 @@ func (s *Scheduler) take(q *consultation, rules []rule) {
 		s.commit(one)
 		return
 	}
-	s.queue.retry(q.w, s.Clock.Now())
+	s.tryLater(q.w, nil)
 }

@@ -23,4 +23,5 @@
 //	gang.go       pods that get nodes together or not at all
 //	profile.go    from the configuration (package config) to the rules of each scheduler name
 //	consult.go    pods about which programs outside are asked (extender.go), while others are scheduled
+//	negotiate.go  the same about what is to be evicted (extender_preempt.go)
 package scheduler

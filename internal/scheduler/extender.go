@@ -34,21 +34,20 @@ const (
 type extender struct {
 	configv1.Extender
 	client *http.Client
+	most   int64 // bytes of an answer
 }
 
 // newExtenders checks what can be checked without calling anybody.
 func newExtenders(list []configv1.Extender) ([]*extender, error) {
 	var out []*extender
 	for _, e := range list {
-		if e.PreemptVerb != "" {
-			return nil, fmt.Errorf("scheduler: extender %s: preemptVerb is not available: leave it out", e.URLPrefix)
-		}
 		config, err := extenderTLS(e.TLSConfig)
 		if err != nil {
 			return nil, fmt.Errorf("scheduler: extender %s: %w", e.URLPrefix, err)
 		}
 		transport := &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second, ForceAttemptHTTP2: true}
-		out = append(out, &extender{e, &http.Client{Transport: transport, Timeout: cmp.Or(e.HTTPTimeout.Duration, extenderTimeout)}})
+		client := &http.Client{Transport: transport, Timeout: cmp.Or(e.HTTPTimeout.Duration, extenderTimeout)}
+		out = append(out, &extender{Extender: e, client: client, most: maxAnswer})
 	}
 	return out, nil
 }
@@ -135,7 +134,12 @@ func (e *extender) call(ctx context.Context, verb string, args, answer any) erro
 	if r.StatusCode != http.StatusOK {
 		return fmt.Errorf("failed %s with extender at URL %s, code %d", verb, url, r.StatusCode)
 	}
-	if err := json.NewDecoder(io.LimitReader(r.Body, maxAnswer)).Decode(answer); err != nil {
+	limited := &io.LimitedReader{R: r.Body, N: e.most}
+	err = json.NewDecoder(limited).Decode(answer)
+	switch {
+	case err != nil && limited.N <= 0:
+		return fmt.Errorf("the answer of extender at URL %s is longer than %d bytes", url, e.most)
+	case err != nil:
 		return fmt.Errorf("read the answer of extender at URL %s: %w", url, err)
 	}
 	return nil

@@ -46,6 +46,9 @@ func advice(t *testing.T, verbs map[string]http.HandlerFunc, change func(*config
 	if verbs["bind"] != nil {
 		e.BindVerb = "bind"
 	}
+	if verbs["preempt"] != nil {
+		e.PreemptVerb = "preempt"
+	}
 	if change != nil {
 		change(&e)
 	}
@@ -219,7 +222,6 @@ func TestExtenderBinds(t *testing.T) {
 func TestExtenderConfiguration(t *testing.T) {
 	t.Parallel()
 	for want, e := range map[string]configv1.Extender{
-		"preemptVerb is not available":               {URLPrefix: "http://x", PreemptVerb: "p"},
 		"tlsConfig.caFile: open /nonexistent/ca":     {URLPrefix: "https://x", FilterVerb: "f", TLSConfig: &configv1.ExtenderTLSConfig{CAFile: "/nonexistent/ca"}},
 		"the authority has no PEM certificate in it": {URLPrefix: "https://x", FilterVerb: "f", TLSConfig: &configv1.ExtenderTLSConfig{CAData: []byte("x")}},
 		"tlsConfig: tls: failed to find":             {URLPrefix: "https://x", FilterVerb: "f", TLSConfig: &configv1.ExtenderTLSConfig{CertData: []byte("x"), KeyData: []byte("y")}},

@@ -26,6 +26,7 @@ type plan struct {
 	earliest   int64      // when the first of the most important victims began to run
 	why        string     // no plan: the reason, in upstream's words
 	keep       bool       // no plan, but what was planned before goes on
+	offers     []*plan    // all that were found, for others to choose from
 }
 
 // preempt plans evictions for p, which d says fits nowhere. It leaves c as it found it.
@@ -47,8 +48,12 @@ func preempt(c *cluster, p *podInfo, o options, d *decision) plan {
 		refused.count(final(notHelpful), 0, rest)
 	}
 	found, refusals := search(c, p, o, d)
-	if found != nil {
-		return *found
+	if len(found) > 0 {
+		best := *slices.MinFunc(found, (*plan).compare)
+		if o.preemption.ask {
+			best.offers = found
+		}
+		return best
 	}
 	for _, row := range refusals.rows {
 		refused.count(row.why, 0, row.nodes)
@@ -56,10 +61,11 @@ func preempt(c *cluster, p *podInfo, o options, d *decision) plan {
 	return plan{why: refused.summary(d.total)}
 }
 
-// search looks for the plan of least harm, on as many nodes as upstream does, beginning anywhere.
-func search(c *cluster, p *podInfo, o options, d *decision) (*plan, tally) {
+// search looks for plans on as many nodes as upstream does, beginning anywhere. Unless all are asked for, only the one of least
+// harm is kept.
+func search(c *cluster, p *podInfo, o options, d *decision) ([]*plan, tally) {
 	var refused tally
-	var found *plan
+	var found []*plan
 	if len(d.helpful) == 0 {
 		return nil, refused
 	}
@@ -77,8 +83,11 @@ func search(c *cluster, p *podInfo, o options, d *decision) (*plan, tally) {
 			refused.add(why, 0)
 			continue
 		}
-		if found == nil || one.compare(found) < 0 {
-			found = one
+		switch {
+		case o.preemption.ask || len(found) == 0:
+			found = append(found, one)
+		case one.compare(found[0]) < 0:
+			found[0] = one
 		}
 		harmless = harmless || one.violations == 0
 		if seen++; seen >= enough && harmless {

@@ -27,7 +27,8 @@ type profile struct {
 // preemption bounds the search for what to evict. The zero value searches as upstream's defaults do.
 type preemption struct {
 	off               bool
-	percent, absolute int // candidates to compare before the best of them is good enough
+	ask               bool // others choose among the plans
+	percent, absolute int  // candidates to compare before the best of them is good enough
 }
 
 func (p preemption) enough(nodes int) int {
@@ -43,6 +44,13 @@ func (s *Scheduler) optionsOf(pod *corev1.Pod) options {
 		return p.options
 	}
 	return s.options
+}
+
+// optionsFor are those, with regard to extenders.
+func (s *Scheduler) optionsFor(pod *corev1.Pod) options {
+	o := s.optionsOf(pod)
+	o.preemption.ask = len(s.arbiters(pod)) > 0
+	return o
 }
 
 // recorderOf records events in the name of a pod's scheduler.

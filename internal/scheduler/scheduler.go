@@ -218,11 +218,11 @@ func (s *Scheduler) schedule(w *queued) {
 		return
 	}
 	w.tried = s.Clock.Now()
-	o := s.optionsOf(w.info.pod)
+	o := s.optionsFor(w.info.pod)
 	d := decide(s.cluster, w.info, o)
 	s.metrics.decided(&d, o.rules)
 	if d.node == "" {
-		s.refuse(w, &d)
+		s.settle(w, &d)
 		return
 	}
 	set, why := s.reserve(w, &d)
