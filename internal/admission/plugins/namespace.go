@@ -67,14 +67,14 @@ func (n *NamespaceLifecycle) Admit(ctx context.Context, r *admission.Request) er
 		return n.delete(r)
 	}
 	ns, err := n.namespaces.Get(r.Namespace)
-	if apierrors.IsNotFound(err) || err == nil && n.deletedLately(r.Namespace) {
-		// The cache may be a moment behind.
+	if apierrors.IsNotFound(err) || err == nil && !ending(ns) && n.deletedLately(r.Namespace) {
+		// The cache may be a moment behind. Where it shows the end there is nothing to ask: every refused create would.
 		ns, err = n.client.CoreV1().Namespaces().Get(ctx, r.Namespace, metav1.GetOptions{})
 	}
 	if err != nil {
 		return err
 	}
-	if ns.Status.Phase != corev1.NamespaceTerminating && ns.DeletionTimestamp == nil {
+	if !ending(ns) {
 		return nil
 	}
 	refusal := apierrors.NewForbidden(r.Resource.GroupResource(), r.Called(),
@@ -83,6 +83,10 @@ func (n *NamespaceLifecycle) Admit(ctx context.Context, r *admission.Request) er
 		Type: corev1.NamespaceTerminatingCause, Message: fmt.Sprintf("namespace %s is being terminated", r.Namespace), Field: "metadata.namespace",
 	})
 	return refusal
+}
+
+func ending(ns *corev1.Namespace) bool {
+	return ns.Status.Phase == corev1.NamespaceTerminating || ns.DeletionTimestamp != nil
 }
 
 func (n *NamespaceLifecycle) delete(r *admission.Request) error {

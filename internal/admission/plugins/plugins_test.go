@@ -123,6 +123,8 @@ func TestNamespaceLifecycle(t *testing.T) {
 	}
 	// The cache still shows apps as it was: the plugin does not trust it just after a deletion, and asks (here: in vain).
 	expect(t, "create after delete", admit(t, p, create("apps")), "127.0.0.1")
+	expect(t, "delete ending", admit(t, p, req(admission.Delete, "Namespace", "namespaces", nil, ending)), "")
+	expect(t, "create in what is known to end", admit(t, p, create("ending")), "because it is being terminated")
 }
 
 func TestServiceAccount(t *testing.T) {

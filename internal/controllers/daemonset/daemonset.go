@@ -251,8 +251,8 @@ func (c *Controller) apply(ctx context.Context, ds *appsv1.DaemonSet, hash strin
 func (c *Controller) create(ctx context.Context, ds *appsv1.DaemonSet, hash, node string) error {
 	pod, err := c.Client.CoreV1().Pods(ds.Namespace).Create(ctx, newPod(ds, hash, node), metav1.CreateOptions{})
 	if err != nil {
-		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-			return nil // the namespace goes, and the set with it
+		if reconcile.Terminating(err) {
+			return err
 		}
 		c.Events.Eventf(ds, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
 		return fmt.Errorf("create pod for node %s: %w", node, err)

@@ -107,8 +107,8 @@ func (c *Controller) create(ctx context.Context, j *batchv1.Job, pods []newPod) 
 		mu.Unlock()
 		pod, err := c.Client.CoreV1().Pods(j.Namespace).Create(ctx, podOf(j, n), metav1.CreateOptions{})
 		if err != nil {
-			if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-				return nil // the namespace goes, and the Job with it
+			if reconcile.Terminating(err) {
+				return err
 			}
 			c.Events.Eventf(j, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
 			return fmt.Errorf("create pod: %w", err)

@@ -38,3 +38,39 @@ func TestConditions(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 }
+
+func TestWanting(t *testing.T) {
+	t.Parallel()
+	now := metav1.NewTime(time.Unix(100, 0))
+	for name, c := range map[string]struct {
+		meta metav1.ObjectMeta
+		want bool
+	}{
+		"alive":                      {metav1.ObjectMeta{}, true},
+		"alive, held":                {metav1.ObjectMeta{Finalizers: []string{"example.com/x"}}, true},
+		"on its way":                 {metav1.ObjectMeta{DeletionTimestamp: &now}, false},
+		"held":                       {metav1.ObjectMeta{DeletionTimestamp: &now, Finalizers: []string{"example.com/x"}}, false},
+		"waiting for its dependents": {metav1.ObjectMeta{DeletionTimestamp: &now, Finalizers: []string{metav1.FinalizerDeleteDependents}}, true},
+		"leaving its dependents":     {metav1.ObjectMeta{DeletionTimestamp: &now, Finalizers: []string{metav1.FinalizerOrphanDependents}}, true},
+	} {
+		if got := wanting(metav1.PartialObjectMetadata{ObjectMeta: c.meta}); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestAgain(t *testing.T) {
+	t.Parallel()
+	pods, others := content{left: map[string]int{"pods.": 3}}, content{left: map[string]int{"configmaps.": 1}}
+	for _, c := range []struct {
+		found     content
+		age, want time.Duration
+	}{
+		{others, 0, soonest}, {others, 4 * time.Second, time.Second}, {others, time.Hour, latest},
+		{pods, 0, untilPods}, {pods, 8 * time.Second, 2 * time.Second}, {pods, time.Hour, latest},
+	} {
+		if got := again(c.found, c.age); got != c.want {
+			t.Errorf("%v after %s: %s, want %s", c.found.left, c.age, got, c.want)
+		}
+	}
+}

@@ -26,6 +26,9 @@ type content struct {
 	errs       []error        // all of the above
 }
 
+// podsLeft is the key of pods in content.left.
+const podsLeft = "pods."
+
 func (c content) remaining() int {
 	n := 0
 	for _, count := range c.left {
@@ -119,6 +122,9 @@ func (c *Controller) clear(ctx context.Context, namespace string, r resource) ([
 	if len(list.Items) == 0 {
 		return nil, nil
 	}
+	if !slices.ContainsFunc(list.Items, wanting) {
+		return list.Items, nil // all are on their way: to delete them again changes nothing
+	}
 	background := metav1.DeletePropagationBackground
 	options := metav1.DeleteOptions{PropagationPolicy: &background}
 	if r.collection {
@@ -137,6 +143,12 @@ func (c *Controller) clear(ctx context.Context, namespace string, r resource) ([
 		return nil, ignoreAbsent(err)
 	}
 	return list.Items, nil
+}
+
+// wanting says whether o has yet to be deleted, or to be told that it need not wait for its dependents.
+func wanting(o metav1.PartialObjectMetadata) bool {
+	return o.DeletionTimestamp == nil || slices.Contains(o.Finalizers, metav1.FinalizerDeleteDependents) ||
+		slices.Contains(o.Finalizers, metav1.FinalizerOrphanDependents)
 }
 
 // ignoreAbsent forgives an object, or a kind, that went away meanwhile.

@@ -28,6 +28,8 @@ const workers = 10
 const (
 	soonest = 200 * time.Millisecond
 	latest  = 10 * time.Second
+	// untilPods is soonest where pods remain: they take a while, and the last of them tells.
+	untilPods = time.Second
 )
 
 // Config is what the controller works with.
@@ -41,6 +43,8 @@ type Controller struct {
 	Config
 	namespaces v1.NamespaceLister
 	loop       *reconcile.Loop[string]
+	// pods counts those of each namespace that has any. Owned by the handler of the pod informer.
+	pods map[string]int
 }
 
 // New makes a controller that does nothing before Run.
@@ -52,7 +56,7 @@ func New(config Config) (*Controller, error) {
 		return nil, errors.New("the namespace controller needs a metadata client")
 	}
 	core := config.Informers.Core().V1()
-	c := &Controller{Config: config, namespaces: core.Namespaces().Lister()}
+	c := &Controller{Config: config, namespaces: core.Namespaces().Lister(), pods: map[string]int{}}
 	var err error
 	c.loop, err = reconcile.New(reconcile.Config[string]{
 		Name: "namespace", Workers: workers, Reconcile: c.reconcile, Clock: config.Clock, Log: config.Log, Queues: config.Queues,
@@ -74,11 +78,19 @@ func namespaceChanged(_, ns *corev1.Namespace) []string {
 	return []string{ns.Name}
 }
 
-// podChanged wakes a namespace that waits for its pods to be gone.
+// podChanged wakes a namespace that waits for its pods when the last of them is gone. Each would be a look at all the others.
 func (c *Controller) podChanged(old, pod *corev1.Pod) []string {
-	if pod != nil {
+	switch {
+	case old == nil:
+		c.pods[pod.Namespace]++
+		return nil
+	case pod != nil:
 		return nil
 	}
+	if c.pods[old.Namespace]--; c.pods[old.Namespace] > 0 {
+		return nil
+	}
+	delete(c.pods, old.Namespace)
 	if ns, err := c.namespaces.Get(old.Namespace); err != nil || ns.DeletionTimestamp == nil {
 		return nil
 	}
@@ -104,8 +116,7 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 		return 0, fmt.Errorf("empty namespace %s: %w", name, errors.Join(found.errs...))
 	}
 	if found.remaining() > 0 {
-		age := c.Clock.Since(ns.DeletionTimestamp.Time)
-		return min(max(age/4, soonest), latest), nil
+		return again(found, c.Clock.Since(ns.DeletionTimestamp.Time)), nil
 	}
 	final := ns.DeepCopy()
 	final.Spec.Finalizers = slices.DeleteFunc(final.Spec.Finalizers, func(f corev1.FinalizerName) bool {
@@ -116,6 +127,15 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 		return 0, fmt.Errorf("finalize namespace %s: %w", name, err)
 	}
 	return 0, nil
+}
+
+// again is when to look again at a namespace whose deletion has taken so long.
+func again(found content, age time.Duration) time.Duration {
+	least := soonest
+	if found.left[podsLeft] > 0 {
+		least = untilPods
+	}
+	return min(max(age/4, least), latest)
 }
 
 func (c *Controller) terminate(ctx context.Context, ns *corev1.Namespace) (*corev1.Namespace, error) {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -10,8 +11,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 )
@@ -107,6 +110,16 @@ func TestSlowStart(t *testing.T) {
 	}
 	if n, err := SlowStart(t.Context(), 500, count(5)); n != 5 || err == nil || calls != 7 {
 		t.Errorf("%d done with %d calls, want 5 of 1+2+4", n, calls)
+	}
+	ending := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("the namespace goes"))
+	ending.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	calls = 0
+	n, err := SlowStart(t.Context(), 500, func(context.Context) error {
+		calls++
+		return fmt.Errorf("create pod: %w", ending)
+	})
+	if n != 0 || err != nil || calls != 1 {
+		t.Errorf("in a namespace that goes: %d done with %d calls: %v, want one call and no failure", n, calls, err)
 	}
 }
 

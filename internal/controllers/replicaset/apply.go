@@ -70,8 +70,8 @@ func newPod(rs *appsv1.ReplicaSet, gvk schema.GroupVersionKind) *corev1.Pod {
 func (c *Controller) create(ctx context.Context, rs *appsv1.ReplicaSet) error {
 	pod, err := c.Client.CoreV1().Pods(rs.Namespace).Create(ctx, newPod(rs, c.kind.gvk), metav1.CreateOptions{})
 	if err != nil {
-		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-			return nil // the namespace goes, and rs with it
+		if reconcile.Terminating(err) {
+			return err
 		}
 		c.Events.Eventf(c.kind.about(rs), corev1.EventTypeWarning, failedCreate, "Error creating: %v", err)
 		return fmt.Errorf("create pod: %w", err)
