@@ -1,8 +1,10 @@
 package node_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 )
 
@@ -411,5 +414,44 @@ func TestRestartOfAgent(t *testing.T) {
 	}
 	if before.ResourceVersion != after.ResourceVersion {
 		t.Errorf("the status was written again though nothing changed:\n%+v\n%+v", before.Status, after.Status)
+	}
+}
+
+// TestNodeTakenForLost: a node that could not be heard for a while, and was written off, says at its next look that it is there, and
+// one whose object was deleted registers again.
+func TestNodeTakenForLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.run(t)
+	nodes := r.client.CoreV1().Nodes()
+	// is waits for the node's Ready condition to have a status, and returns the node.
+	is := func(status corev1.ConditionStatus) *corev1.Node {
+		t.Helper()
+		var node *corev1.Node
+		if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (ok bool, err error) {
+			if node, err = nodes.Get(ctx, nodeName, metav1.GetOptions{}); err != nil {
+				return false, nil //nolint:nilerr // it may not be there yet
+			}
+			return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady && c.Status == status }), nil
+		}); err != nil {
+			t.Fatalf("Ready is not %s: %v, %+v", status, err, node)
+		}
+		return node
+	}
+	node := is(corev1.ConditionTrue)
+	for i := range node.Status.Conditions {
+		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
+			c.Status, c.Reason, c.Message = corev1.ConditionUnknown, "NodeStatusUnknown", "Kubelet stopped posting node status."
+		}
+	}
+	if _, err := nodes.UpdateStatus(t.Context(), node, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	node = is(corev1.ConditionTrue)
+	if err := nodes.Delete(t.Context(), nodeName, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if again := is(corev1.ConditionTrue); again.UID == node.UID || again.Labels[corev1.LabelHostname] != nodeName {
+		t.Errorf("it did not register again: %+v", again.ObjectMeta)
 	}
 }

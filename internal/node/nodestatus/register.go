@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
@@ -62,7 +63,8 @@ type Reporter struct {
 	once  sync.Once
 
 	// Owned by Run.
-	node           *corev1.Node
+	node           *corev1.Node // as the API is known to have it
+	looked         time.Time    // when the API was last asked for it
 	written        time.Time
 	runtimeVersion string
 }
@@ -154,6 +156,7 @@ func (r *Reporter) annotations() map[string]string {
 
 // register creates the Node, or takes over the one that is there.
 func (r *Reporter) register(ctx context.Context) error {
+	r.looked = r.cfg.Clock.Now()
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: r.cfg.NodeName, Labels: r.labels(), Annotations: r.annotations()},
 		Spec:       corev1.NodeSpec{Taints: r.cfg.Taints},
@@ -194,8 +197,32 @@ func (r *Reporter) register(ctx context.Context) error {
 	return nil
 }
 
-// report writes the status if it changed or was written long ago, and says whether the node is ready.
+// refresh looks what the API has. Whoever took this node for lost has written so: it must not stay until something else changes. An
+// API that does not answer has no news.
+func (r *Reporter) refresh(ctx context.Context) error {
+	if now := r.cfg.Clock.Now(); now.Sub(r.looked) < checkPeriod {
+		return nil
+	}
+	got, err := r.cfg.Client.CoreV1().Nodes().Get(ctx, r.cfg.NodeName, metav1.GetOptions{ResourceVersion: "0"}) // from memory
+	switch {
+	case apierrors.IsNotFound(err):
+		return r.register(ctx)
+	case err != nil:
+		r.cfg.Log.Debug("what the API has of the node is not known now", "node", r.cfg.NodeName, "error", err)
+		return nil
+	}
+	r.looked = r.cfg.Clock.Now()
+	if c, err := resourceversion.CompareResourceVersion(got.ResourceVersion, r.node.ResourceVersion); got.UID != r.node.UID || err == nil && c > 0 {
+		r.node = got
+	}
+	return nil
+}
+
+// report writes the status if it is not what the API has or was written long ago, and says whether the node is ready.
 func (r *Reporter) report(ctx context.Context) (ready bool, err error) {
+	if err := r.refresh(ctx); err != nil {
+		return false, err
+	}
 	h, err := measure(r.cfg.Root)
 	if err != nil {
 		return false, err
