@@ -179,6 +179,7 @@ func (c *controlPlane) makeStore() error {
 	c.local, err = client.NewLocal(client.LocalConfig{
 		Handler:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.server.ServeHTTP(w, r) }),
 		Resource:   func(gvk schema.GroupVersionKind) *store.Resource { return c.server.ResourceFor(gvk) },
+		Named:      func(gr schema.GroupResource) *store.Resource { return c.server.Resource(gr) },
 		Authorizer: &c.checks,
 		Log:        c.log,
 	})

@@ -235,8 +235,7 @@ func newControllers(cfg *config, access *client.Access, keys surroundings, accou
 			if err != nil {
 				return nil, nil, err
 			}
-			m, err := metadata.NewForConfig(metadata.ConfigFor(a.Config))
-			return a.Client, m, err
+			return a.Client, a.Metadata, nil
 		},
 		Informers: access.Informers, Reader: access.Client, Clock: clock.RealClock{}, Log: log, Metrics: keys.metrics, RootCA: keys.roots, ClusterCIDRs: []netip.Prefix{pods},
 	}

@@ -66,7 +66,7 @@ func (s *Server) writeObjects(rq *request, ep *endpoint, objs []kinds.Object, f 
 	case f.shape == shapePartialList:
 		list := metav1.PartialObjectMetadataList{Items: []metav1.PartialObjectMetadata{}}
 		for _, o := range objs {
-			list.Items = append(list.Items, *partialOfObject(o))
+			list.Items = append(list.Items, *kinds.Metadata(o))
 		}
 		return rq.writeAs(partialHead(f, "List"), http.StatusOK, &list, f)
 	case f.shape == shapePartial:

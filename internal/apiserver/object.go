@@ -13,7 +13,7 @@ func (s *Server) writeObject(rq *request, ep *endpoint, code int, obj kinds.Obje
 	case shapeTable:
 		return s.writeObjectTable(rq, ep, code, obj, f)
 	case shapePartial:
-		body, err := partialHead(f, "").encode(partialOfObject(obj), f)
+		body, err := partialHead(f, "").encode(kinds.Metadata(obj), f)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (s *Server) rowOf(ep *endpoint, obj kinds.Object, include metav1.IncludeObj
 	var err error
 	switch include {
 	case metav1.IncludeMetadata:
-		row.Object.Raw, err = partialHead(f, "").encode(partialOfObject(obj), format{})
+		row.Object.Raw, err = partialHead(f, "").encode(kinds.Metadata(obj), format{})
 	case metav1.IncludeObject:
 		var shown runtime.Object
 		if shown, err = ep.FromHub(obj); err == nil {

@@ -36,22 +36,7 @@ func partialOf(e *store.Entry) (*metav1.PartialObjectMetadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	return partialOfObject(obj.(kinds.Object)), nil
-}
-
-func partialOfObject(obj metav1.Object) *metav1.PartialObjectMetadata {
-	if a, ok := obj.(metav1.ObjectMetaAccessor); ok {
-		if m, ok := a.GetObjectMeta().(*metav1.ObjectMeta); ok {
-			return &metav1.PartialObjectMetadata{ObjectMeta: *m}
-		}
-	}
-	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		Name: obj.GetName(), GenerateName: obj.GetGenerateName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
-		ResourceVersion: obj.GetResourceVersion(), Generation: obj.GetGeneration(), CreationTimestamp: obj.GetCreationTimestamp(),
-		DeletionTimestamp: obj.GetDeletionTimestamp(), DeletionGracePeriodSeconds: obj.GetDeletionGracePeriodSeconds(),
-		Labels: obj.GetLabels(), Annotations: obj.GetAnnotations(), OwnerReferences: obj.GetOwnerReferences(),
-		Finalizers: obj.GetFinalizers(), ManagedFields: obj.GetManagedFields(),
-	}}
+	return kinds.Metadata(obj.(kinds.Object)), nil
 }
 
 // partialBytes encodes an object's metadata; proto says that the stored bytes are protobuf.

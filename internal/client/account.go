@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	clienttransport "k8s.io/client-go/transport"
 )
@@ -32,7 +33,11 @@ func (a *Access) AsAccount(ctx context.Context, namespace, name string) (*Access
 	if err != nil {
 		return nil, err
 	}
-	return &Access{Config: config, Client: clientset, Informers: a.Informers}, nil
+	meta, err := metadata.NewForConfig(metadata.ConfigFor(config))
+	if err != nil {
+		return nil, err
+	}
+	return &Access{Config: config, Client: clientset, Metadata: meta, Informers: a.Informers}, nil
 }
 
 // accountTokens asks for a fresh token at every call; it is called when the last one is about to expire. The context is kept

@@ -5,20 +5,23 @@
 //	remote.go     elsewhere: HTTPS with a kubeconfig
 //
 // In reading order: client.go, local.go, transport.go (requests without sockets), source.go (informers without copies),
-// factory.go (one set of informers for all identities of a process), remote.go.
+// metadata.go (watches of metadata alone), factory.go (one set of informers for all identities of a process), remote.go.
 package client
 
 import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 )
 
 // Access is a part's way to the API as one identity.
 type Access struct {
-	// Config makes further clients (dynamic, metadata, discovery) of the same identity.
+	// Config makes further clients (dynamic, discovery) of the same identity.
 	Config *rest.Config
 	Client kubernetes.Interface
+	// Metadata reads the metadata of any kind. Objects that its watches send may be shared: never change them.
+	Metadata metadata.Interface
 	// Informers are shared by all parts of the process. Objects they hand out are shared too: never change them.
 	Informers informers.SharedInformerFactory
 }

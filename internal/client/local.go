@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
@@ -28,7 +29,9 @@ type LocalConfig struct {
 	Handler http.Handler
 	// Resource returns the stored resource of a kind, nil when it is not served. It is called when an informer first reads,
 	// so that the API server itself may be made of parts that ask for informers.
-	Resource   func(schema.GroupVersionKind) *store.Resource
+	Resource func(schema.GroupVersionKind) *store.Resource
+	// Named returns the stored resource of a name, nil when it is not served or not stored.
+	Named      func(schema.GroupResource) *store.Resource
 	Authorizer auth.Authorizer
 	Log        *slog.Logger
 }
@@ -58,8 +61,8 @@ type need struct {
 
 // NewLocal checks c.
 func NewLocal(c LocalConfig) (*Local, error) {
-	if c.Handler == nil || c.Resource == nil || c.Authorizer == nil || c.Log == nil {
-		return nil, errors.New("local client: Handler, Resource, Authorizer and Log are required")
+	if c.Handler == nil || c.Resource == nil || c.Named == nil || c.Authorizer == nil || c.Log == nil {
+		return nil, errors.New("local client: Handler, Resource, Named, Authorizer and Log are required")
 	}
 	l := &Local{LocalConfig: c, running: make(chan struct{}), read: map[grant]need{}}
 	// The factory's own client is never asked: every informer is made by informerFor.
@@ -100,7 +103,14 @@ func (l *Local) As(user *auth.User, agent string) (*Access, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Access{Config: config, Client: clientset, Informers: &view{local: l, user: user, asked: map[reflect.Type]cache.SharedIndexInformer{}}}, nil
+	meta, err := metadata.NewForConfig(metadata.ConfigFor(config))
+	if err != nil {
+		return nil, err
+	}
+	return &Access{
+		Config: config, Client: clientset, Metadata: &localMetadata{meta, l, user},
+		Informers: &view{local: l, user: user, asked: map[reflect.Type]cache.SharedIndexInformer{}},
+	}, nil
 }
 
 func (l *Local) config(user *auth.User, agent string) *rest.Config {

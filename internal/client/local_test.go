@@ -66,6 +66,12 @@ func newFixture(t *testing.T, history int64) *fixture {
 			}
 			return nil
 		},
+		Named: func(gr schema.GroupResource) *store.Resource {
+			if gr == pods.Name() {
+				return pods
+			}
+			return nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -28,7 +29,11 @@ func FromConfig(c *rest.Config, agent string) (*Access, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Access{Config: config, Client: clientset, Informers: informers.NewSharedInformerFactory(clientset, 0)}, nil
+	meta, err := metadata.NewForConfig(metadata.ConfigFor(config))
+	if err != nil {
+		return nil, err
+	}
+	return &Access{Config: config, Client: clientset, Metadata: meta, Informers: informers.NewSharedInformerFactory(clientset, 0)}, nil
 }
 
 // RunInformers runs the informers that were asked for before it was called, until ctx ends. It is for processes of parts that

@@ -64,32 +64,20 @@ func (s *source) ListWithContext(ctx context.Context, o metav1.ListOptions) (run
 
 // WatchWithContext implements cache.WatcherWithContext.
 func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-	selector, err := selectorOf(o)
+	options, err := watchOptionsOf(o)
 	if err != nil {
 		return nil, err
-	}
-	options := store.WatchOptions{Selector: selector, Bookmarks: o.AllowWatchBookmarks}
-	if o.ResourceVersion != "" {
-		if options.Revision, err = strconv.ParseInt(o.ResourceVersion, 10, 64); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("resourceVersion %q is not a number", o.ResourceVersion))
-		}
-	}
-	if o.SendInitialEvents != nil && *o.SendInitialEvents {
-		options.InitialEvents = true
-		options.Consistent = o.ResourceVersion == ""
 	}
 	resource, err := s.local.resource(s.object)
 	if err != nil {
 		return nil, err
 	}
-	w, err := resource.Watch(ctx, options)
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	stream := &stream{source: s, watcher: w, cancel: cancel, events: make(chan watch.Event, 64)}
-	go stream.run(ctx)
-	return stream, nil
+	return watchStore(ctx, resource, options, shape{
+		of: (*store.Entry).Object,
+		empty: func() runtime.Object {
+			return reflect.New(reflect.TypeOf(s.object).Elem()).Interface().(runtime.Object)
+		},
+	})
 }
 
 func selectorOf(o metav1.ListOptions) (store.Selector, error) {
@@ -108,6 +96,24 @@ func selectorOf(o metav1.ListOptions) (store.Selector, error) {
 	return out, nil
 }
 
+func watchOptionsOf(o metav1.ListOptions) (store.WatchOptions, error) {
+	selector, err := selectorOf(o)
+	if err != nil {
+		return store.WatchOptions{}, err
+	}
+	options := store.WatchOptions{Selector: selector, Bookmarks: o.AllowWatchBookmarks}
+	if o.ResourceVersion != "" {
+		if options.Revision, err = strconv.ParseInt(o.ResourceVersion, 10, 64); err != nil {
+			return options, apierrors.NewBadRequest(fmt.Sprintf("resourceVersion %q is not a number", o.ResourceVersion))
+		}
+	}
+	if o.SendInitialEvents != nil && *o.SendInitialEvents {
+		options.InitialEvents = true
+		options.Consistent = o.ResourceVersion == ""
+	}
+	return options, nil
+}
+
 // statusOf turns the store's errors into what the API would answer, so that reflectors list again when they must.
 func statusOf(err error) error {
 	var expired *store.Expired
@@ -123,12 +129,29 @@ func statusOf(err error) error {
 	return err
 }
 
+// shape is what a watch shows of the store's entries.
+type shape struct {
+	of    func(*store.Entry) (runtime.Object, error)
+	empty func() runtime.Object // for bookmarks
+}
+
 // stream is a watch.Interface over a store.Watcher.
 type stream struct {
-	source  *source
+	shape
 	watcher *store.Watcher
 	cancel  context.CancelFunc
 	events  chan watch.Event
+}
+
+func watchStore(ctx context.Context, resource *store.Resource, o store.WatchOptions, shape shape) (watch.Interface, error) {
+	w, err := resource.Watch(ctx, o)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &stream{shape: shape, watcher: w, cancel: cancel, events: make(chan watch.Event, 64)}
+	go s.run(ctx)
+	return s, nil
 }
 
 // ResultChan implements watch.Interface.
@@ -181,10 +204,10 @@ func failure(err error) watch.Event {
 
 func (s *stream) event(e *store.Event) (watch.Event, error) {
 	if e.Type != watch.Bookmark {
-		object, err := e.Entry.Object()
+		object, err := s.of(e.Entry)
 		return watch.Event{Type: e.Type, Object: object}, err
 	}
-	object := reflect.New(reflect.TypeOf(s.source.object).Elem()).Interface().(runtime.Object)
+	object := s.empty()
 	accessor, err := meta.Accessor(object)
 	if err != nil {
 		return watch.Event{}, err
