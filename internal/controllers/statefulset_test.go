@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -334,6 +335,60 @@ func TestStatefulSetClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.claims("the last claim goes with the set")
+}
+
+// TestStatefulSetScaledAwayWithoutPod is about a pod that is missing, because one below it does not serve, when its ordinal is
+// scaled away: its claim goes as the others would.
+func TestStatefulSetScaledAwayWithoutPod(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	c.hollow("node-1")
+	set := keeping("db", 3)
+	set.Spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
+		WhenDeleted: appsv1.RetainPersistentVolumeClaimRetentionPolicyType, WhenScaled: appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
+	}
+	if _, err := c.AppsV1().StatefulSets("default").Create(t.Context(), set, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.images("db", "v1", "v1", "v1")
+	older := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data-db-3"}, Spec: set.Spec.VolumeClaimTemplates[0].Spec}
+	if _, err := c.CoreV1().PersistentVolumeClaims("default").Create(t.Context(), older, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("nothing that is made from now on is ready")
+	c.patchSet("db", `{"spec":{"updateStrategy":{"type":"OnDelete","rollingUpdate":null},"template":{"spec":{"containers":[{"name":"main","image":"bad"}]}}}}`)
+	c.eventually("the controller knows", func(ctx context.Context) (string, error) {
+		s, err := c.AppsV1().StatefulSets("default").Get(ctx, "db", metav1.GetOptions{})
+		if err == nil && s.Status.ObservedGeneration != s.Generation {
+			err = errors.New("it has not looked yet")
+		}
+		return "", err
+	})
+	pods := c.CoreV1().Pods("default")
+	now := metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))}
+	if err := pods.Delete(t.Context(), "db-0", now); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("db-0 waits", func(ctx context.Context) (string, error) {
+		p, err := pods.Get(ctx, "db-0", metav1.GetOptions{})
+		if err == nil && p.Spec.Containers[0].Image != "bad" {
+			err = errors.New("it is the old one")
+		}
+		return "", err
+	})
+	if err := pods.Delete(t.Context(), "db-2", now); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the status tells of db-2", func(ctx context.Context) (string, error) {
+		s, err := c.AppsV1().StatefulSets("default").Get(ctx, "db", metav1.GetOptions{})
+		if err == nil && s.Status.Replicas != 2 {
+			err = fmt.Errorf("there are %d replicas", s.Status.Replicas)
+		}
+		return "", err
+	})
+	c.claims("all claims are there", "data-db-0", "data-db-1", "data-db-2", "data-db-3")
+	c.patchSet("db", `{"spec":{"replicas":2}}`)
+	c.claims("the claim of db-2 goes, and what was never the set's stays", "data-db-0", "data-db-1", "data-db-3")
 }
 
 // event waits for an event of the StatefulSet controller.

@@ -107,12 +107,20 @@ func (c *Controller) tell(set *appsv1.StatefulSet, verb, pod string, err error) 
 	return nil
 }
 
-// applyClaims makes claims that pods wait for, and gives others their owners.
+// applyClaims makes claims that pods wait for, gives others their owners and deletes those that nobody will need.
 func (c *Controller) applyClaims(ctx context.Context, set *appsv1.StatefulSet, a actions) error {
 	for _, claim := range a.own {
 		_, err := c.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).Update(ctx, claim, metav1.UpdateOptions{})
 		if err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("give persistentvolumeclaim %s its owners: %w", claim.Name, err)
+		}
+	}
+	for _, claim := range a.discard {
+		err := c.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).Delete(ctx, claim.Name, metav1.DeleteOptions{
+			Preconditions: metav1.NewUIDPreconditions(string(claim.UID)),
+		})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return fmt.Errorf("delete persistentvolumeclaim %s, whose pod was scaled away: %w", claim.Name, err)
 		}
 	}
 	for _, w := range a.claim {

@@ -21,12 +21,14 @@ type observed struct {
 	update  string // name of the revision of the present template
 	pods    []*corev1.Pod
 	claims  map[string]*corev1.PersistentVolumeClaim // by name: those of the set's ordinals that exist
+	vacant  []vacancy                                // claims of ordinals that the set was scaled away from
 }
 
 // actions is what a StatefulSet needs now.
 type actions struct {
 	own     []*corev1.PersistentVolumeClaim // with the owners that they should have; before all else
 	claim   []wanted                        // for pods that are there and wait
+	discard []*corev1.PersistentVolumeClaim // of ordinals that were scaled away while they had no pod
 	create  []birth
 	remove  []*corev1.Pod // in this order
 	relabel []*corev1.Pod // adopted under the right name, but without the labels of their ordinal
@@ -72,6 +74,7 @@ func plan(o observed, now time.Time) actions {
 		return p.a
 	}
 	p.ownClaims()
+	p.discards()
 	p.identify()
 	if p.fill() && p.shrink() {
 		p.roll()

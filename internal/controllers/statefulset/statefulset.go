@@ -7,6 +7,7 @@ package statefulset
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ type Controller struct {
 	claims    corelisters.PersistentVolumeClaimLister
 	claimer   *podclaim.Claimer
 	written   *reconcile.Written[*corev1.Pod]
+	vacated   *vacated
 	loop      *reconcile.Loop[types.NamespacedName]
 }
 
@@ -56,6 +58,7 @@ func New(d reconcile.Deps) (*Controller, error) {
 	c := &Controller{
 		Deps: d, claims: claims.Lister(), sets: sets.Lister(), pods: d.Informers.Core().V1().Pods().Informer(),
 		revisions: d.Informers.Apps().V1().ControllerRevisions().Informer(), written: reconcile.NewWritten[*corev1.Pod](),
+		vacated: &vacated{spans: map[types.UID]span{}},
 	}
 	c.claimer = &podclaim.Claimer{
 		Client: d.Client, Pods: c.pods, GVK: gvk(), Fresh: c.fresh,
@@ -90,6 +93,7 @@ func (c *Controller) fresh(ctx context.Context, owner metav1.Object) (metav1.Obj
 }
 
 func (c *Controller) setChanged(old, set *appsv1.StatefulSet) []types.NamespacedName {
+	c.vacated.note(old, set)
 	if set == nil {
 		c.written.Forget(old.UID)
 		return nil
@@ -173,8 +177,17 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	if o.claims, err = c.claimsOf(set, pods); err != nil {
 		return 0, fmt.Errorf("find the claims of statefulset %s: %w", key, err)
 	}
+	left, scaled := c.vacated.of(set.UID)
+	if scaled {
+		if o.vacant, err = c.vacantOf(set, left); err != nil {
+			return 0, fmt.Errorf("find the claims that statefulset %s has left: %w", key, err)
+		}
+	}
 	decided := plan(o, c.Clock.Now())
 	applyErr := c.apply(ctx, set, h, decided)
+	if scaled && applyErr == nil && !slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return beyond(set, p) }) {
+		c.vacated.settle(set.UID, left)
+	}
 	if err := c.writeStatus(ctx, set, decided.status); err != nil {
 		return 0, fmt.Errorf("write the status of statefulset %s: %w", key, err)
 	}
@@ -242,6 +255,30 @@ func (c *Controller) claimsOf(set *appsv1.StatefulSet, pods []*corev1.Pod) (map[
 				return nil, err
 			}
 			out[name] = claim
+		}
+	}
+	return out, nil
+}
+
+// beyond reports whether p has an ordinal that the set has no longer.
+func beyond(set *appsv1.StatefulSet, p *corev1.Pod) bool {
+	n, ok := ordinalOf(set.Name, p.Name)
+	return ok && !spanOf(set).has(n)
+}
+
+// vacantOf returns the claims from the set's templates with an ordinal in left.
+func (c *Controller) vacantOf(set *appsv1.StatefulSet, left span) ([]vacancy, error) {
+	claims, err := c.claims.PersistentVolumeClaims(set.Namespace).List(labels.Everything())
+	if err != nil {
+		return nil, err
+	}
+	var out []vacancy
+	for _, claim := range claims {
+		for i := range set.Spec.VolumeClaimTemplates {
+			pod, ok := strings.CutPrefix(claim.Name, set.Spec.VolumeClaimTemplates[i].Name+"-")
+			if n, named := ordinalOf(set.Name, pod); ok && named && left.has(n) {
+				out = append(out, vacancy{n, claim})
+			}
 		}
 	}
 	return out, nil
