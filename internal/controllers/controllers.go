@@ -124,6 +124,7 @@ func All() []Controller {
 			return storageversionmigrator.New(storageversionmigrator.Config{Deps: p.Deps, Metadata: p.Metadata})
 		}},
 		{"service-cidr-controller", "service-cidrs-controller", func(_ Config, p Parts) (Runner, error) { return servicecidr.New(p.Deps) }},
+		{"ipallocator-repair-controller", "ip-address-repair-controller", func(_ Config, p Parts) (Runner, error) { return servicecidr.NewRepair(p.Deps) }},
 		{"serviceaccount-token-controller", "service-account-controller", newTokenSecrets},
 		{"legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", func(c Config, p Parts) (Runner, error) {
 			return serviceaccounttoken.NewCleaner(serviceaccounttoken.CleanerConfig{Deps: p.Deps, Reader: c.Reader, Period: c.UnusedTokens})

@@ -57,6 +57,18 @@ func clusterScenarios() []*scenario {
 				add("{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: more}, spec: {cidrs: [10.200.0.0/24]}}"),
 				remove("networking.k8s.io/v1/servicecidrs", "more", background),
 			}},
+		{controller: "ipallocator-repair-controller", later: hour, looks: []look{{"networking.k8s.io/v1/ipaddresses", []string{"metadata.labels", "spec"}}},
+			steps: []func(*cluster){
+				add(`{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {clusterIP: 10.96.3.7, clusterIPs: [10.96.3.7], ports: [{port: 80}]}}
+---
+{apiVersion: networking.k8s.io/v1, kind: IPAddress, metadata: {name: 10.96.3.8, labels: {ipaddress.kubernetes.io/managed-by: ipallocator.k8s.io}}, spec: {parentRef: {resource: services, namespace: default, name: none}}}
+---
+{apiVersion: networking.k8s.io/v1, kind: IPAddress, metadata: {name: 10.96.3.9}, spec: {parentRef: {resource: services, namespace: default, name: other}}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: db}, spec: {clusterIP: 10.96.3.9, clusterIPs: [10.96.3.9], ports: [{port: 80}]}}
+`),
+				remove("services", "web", background),
+			}},
 		{controller: "storage-version-migrator-controller", looks: []look{{"storagemigration.k8s.io/v1/storageversionmigrations", []string{"status.conditions"}}},
 			steps: []func(*cluster){
 				add("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}\n---\n" +

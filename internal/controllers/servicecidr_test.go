@@ -4,11 +4,15 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 )
 
 // TestServiceCIDR: a range becomes ready, and stays after its deletion until the last address of it is gone.
@@ -55,4 +59,63 @@ func TestServiceCIDR(t *testing.T) {
 		}
 		return "", nil
 	})
+}
+
+// TestAddressRepair: what somebody deletes or writes by hand is put right.
+func TestAddressRepair(t *testing.T) {
+	t.Parallel()
+	c := start(t, func(config *Config, _ *rest.Config) {
+		config.Clock = rushed{start: time.Now(), by: time.Hour, faster: 1}
+	})
+	api := c.NetworkingV1().IPAddresses()
+	const ip = "10.96.3.7" // given out by nobody: this server has no allocator
+	_, err := c.CoreV1().Services("default").Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec:       corev1.ServiceSpec{ClusterIP: ip, ClusterIPs: []string{ip}, Ports: []corev1.ServicePort{{Port: 80}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last types.UID
+	recorded := func() {
+		t.Helper()
+		c.eventually("the address to be recorded", func(ctx context.Context) (string, error) {
+			a, err := api.Get(ctx, ip, metav1.GetOptions{})
+			if err != nil {
+				return err.Error(), err
+			}
+			if a.UID == last || a.Spec.ParentRef.Name != "web" || a.Labels[networkingv1.LabelManagedBy] == "" {
+				return fmt.Sprintf("%+v", a), nil
+			}
+			last = a.UID
+			return "", nil
+		})
+	}
+	recorded()
+	if err := api.Delete(t.Context(), ip, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	recorded()
+	c.hasEvent("default", "web", "ClusterIPNotAllocated", "is not allocated; repairing")
+	for _, managed := range []bool{true, false} {
+		a := &networkingv1.IPAddress{
+			ObjectMeta: metav1.ObjectMeta{Name: "10.96.7.7"},
+			Spec:       networkingv1.IPAddressSpec{ParentRef: &networkingv1.ParentReference{Resource: "services", Namespace: "default", Name: "none"}},
+		}
+		if managed {
+			a.Name, a.Labels = "10.96.7.8", map[string]string{networkingv1.LabelManagedBy: "ipallocator.k8s.io"}
+		}
+		if _, err := api.Create(t.Context(), a, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.eventually("the end of the leaked address", func(ctx context.Context) (string, error) {
+		if _, err := api.Get(ctx, "10.96.7.8", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			return "it is there", nil
+		}
+		return "", nil
+	})
+	if _, err := api.Get(t.Context(), "10.96.7.7", metav1.GetOptions{}); err != nil {
+		t.Errorf("an address of somebody else: %v", err)
+	}
 }

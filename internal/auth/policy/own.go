@@ -32,6 +32,12 @@ func ownRoles() []rbacv1.ClusterRole {
 		role(taintRules, on(read, "resource.k8s.io", "devicetaintrules")),
 		role(taintRuleStatus, on("patch update", "resource.k8s.io", "devicetaintrules/status")),
 		role(controllerRole+"podcertificaterequestcleaner", on("delete get list watch", "certificates.k8s.io", "podcertificaterequests")), // likewise
+		role(controllerRole+"ip-address-repair-controller", // upstream's API server does this with rights of its own
+			on("create delete get list update watch", "networking.k8s.io", "ipaddresses"),
+			on("list watch", "networking.k8s.io", "servicecidrs"),
+			on(read, "core", "services"),
+			events(),
+		),
 		role(controllerRole+"storage-version-migrator-controller",
 			on("list patch get", "*", "*"),
 			on("get list watch update", "storagemigration.k8s.io", "storageversionmigrations"),
@@ -57,6 +63,7 @@ func ownBindings() []rbacv1.ClusterRoleBinding {
 		bind(taintRules, user("system:kube-scheduler"), account("device-taint-eviction-controller")),
 		bind(taintRuleStatus, account("device-taint-eviction-controller")),
 		bind(controllerRole+"podcertificaterequestcleaner", account("podcertificaterequestcleaner")),
+		bind(controllerRole+"ip-address-repair-controller", account("ip-address-repair-controller")),
 		bind(controllerRole+"storage-version-migrator-controller", account("storage-version-migrator-controller")),
 	}
 }

@@ -1,4 +1,7 @@
-// Package servicecidr makes ServiceCIDRs usable, and keeps those that are deleted until no Service has an address of theirs.
+// Package servicecidr makes ServiceCIDRs usable, keeps those that are deleted until no Service has an address of theirs, and
+// repairs the records of Services' addresses.
+//
+// plan.go and repair_plan.go decide, servicecidr.go and repair.go observe and write.
 package servicecidr
 
 import (
