@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -173,10 +172,9 @@ func (s *scenario) training(t *testing.T, v *vendor) map[string]corev1.Pod {
 	s.k(t, "rollout", "status", "deployment/train", "--timeout=60s")
 	pods := map[string]corev1.Pod{}
 	for _, p := range s.pods(t, "app=train") {
-		said := s.k(t, "logs", p.Name, "-c", "main")
-		pods[strings.TrimSpace(strings.TrimPrefix(said, "got "))] = p
-		if other := s.k(t, "logs", p.Name, "-c", "beside"); other != "got none\n" {
-			t.Errorf("the container without a claim says %q", other)
+		pods[s.got(t, p.Name, "main")] = p
+		if other := s.got(t, p.Name, "beside"); other != "none" {
+			t.Errorf("the container without a claim got %q", other)
 		}
 	}
 	if len(pods) != 2 || pods["g0"].Name == "" || pods["g1"].Name == "" {
@@ -185,14 +183,38 @@ func (s *scenario) training(t *testing.T, v *vendor) map[string]corev1.Pod {
 	return pods
 }
 
+// got waits for a container to say what it got.
+func (s *scenario) got(t *testing.T, pod, container string) (what string) {
+	t.Helper()
+	harness.Until(t, patience, container+" of "+pod+" to say what it got", func() error {
+		out := s.k(t, "logs", pod, "-c", container)
+		if _, err := fmt.Sscanf(out, "got %s\n", &what); err != nil {
+			return fmt.Errorf("log %q: %w", out, err)
+		}
+		return nil
+	})
+	return what
+}
+
+// held is how many claims the driver was asked to prepare and not to release.
+func (v *vendor) held() (n int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for uid := range v.prepared {
+		if v.released[uid] == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // released waits until the driver has released all that it prepared, and no claim is left.
 func (s *scenario) released(t *testing.T, v *vendor) {
 	t.Helper()
 	harness.Until(t, patience, "the driver to release all that it prepared", func() error {
-		prepared, released := v.uses()
 		left := s.k(t, "get", "resourceclaims", "-o", "name")
-		if prepared != released || left != "" {
-			return fmt.Errorf("prepared %d, released %d, left %q", prepared, released, left)
+		if n := v.held(); n > 0 || left != "" {
+			return fmt.Errorf("it has %d, left is %q", n, left)
 		}
 		return nil
 	})
@@ -280,6 +302,9 @@ func (s *scenario) deviceFaults(t *testing.T, v *vendor) {
 	s.explains(t, fault{target: "pod/no-template", found: "device error FailedPrepareDynamicResources", message: "out of order", advice: "see whether the driver of its resource claims runs on node node-1"})
 	v.set(func() { v.refuse = nil })
 	s.well(t, "pod/no-template")
+	s.k(t, "delete", "pods", "--all")
+	s.k(t, "delete", "resourceclaims", "--all")
+	s.released(t, v)
 }
 
 // claimedAfterKill: Canopus dies while pods use devices. They go on with them, nothing is prepared twice, and what was in use is

@@ -29,8 +29,10 @@ const patience = 60 * time.Second
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
-func TestOneProcess(t *testing.T)        { suite(t, harness.OneProcess) }
-func TestSeparateProcesses(t *testing.T) { suite(t, harness.Separate) }
+func TestOneProcess(t *testing.T) { suite(t, harness.OneProcess) }
+func TestSeparateProcesses(t *testing.T) {
+	suite(t, harness.Separate, story{"why-stopped", whyStopped})
+}
 
 // story is one thing that people do, or that happens to them.
 type story struct {
@@ -38,8 +40,8 @@ type story struct {
 	run  func(*testing.T, *scenario)
 }
 
-// suite tells all stories on one cluster: first those that bear company, then those that kill Canopus.
-func suite(t *testing.T, topology harness.Topology) {
+// suite tells all stories on one cluster: first those that bear company, then those that kill Canopus, and those that take this topology.
+func suite(t *testing.T, topology harness.Topology, more ...story) {
 	c := harness.Start(t, topology)
 	t.Run("apply", func(t *testing.T) {
 		for _, s := range together() {
@@ -49,7 +51,7 @@ func suite(t *testing.T, topology harness.Topology) {
 			})
 		}
 	})
-	for _, s := range alone() {
+	for _, s := range append(alone(), more...) {
 		t.Run(s.name, func(t *testing.T) { s.run(t, newScenario(t, c, s.name)) })
 	}
 }

@@ -18,6 +18,7 @@ func TestTwoNodes(t *testing.T) {
 	s.k(t, "rollout", "status", "daemonset/each", "--timeout=60s")
 	t.Run("daemon-set", func(t *testing.T) { s.rollDaemons(t) })
 	t.Run("drain", func(t *testing.T) { s.drain(t) })
+	t.Run("lost", func(t *testing.T) { s.lost(t) })
 }
 
 // rollDaemons: every node has its pod, cordoned or not; an update reaches all of them, one after the other, and is undone.
@@ -92,4 +93,34 @@ func (s *scenario) drain(t *testing.T) {
 		t.Errorf("%d pods on the node that stays, %d on the empty one", here, there)
 	}
 	s.onEachNode(t, "one")
+}
+
+// lost: the agent of a node stands still. Why tells so of the node and of its pods, one of which is evicted; when the agent goes on,
+// all is well. Then a taint evicts the other.
+func (s *scenario) lost(t *testing.T) {
+	s.k(t, "uncordon", harness.SecondNode)
+	s.apply(t, "lost.yaml")
+	s.k(t, "wait", "pod/stays", "pod/goes", "--for=condition=Ready", "--timeout=60s")
+	s.stopped(t, s.Agent(), func() {
+		s.k(t, "wait", "node/"+harness.SecondNode, "--for=condition=Ready=Unknown", "--timeout=90s")
+		s.explains(t, fault{target: "node/" + harness.SecondNode, found: "node error NodeStatusUnknown", message: "its agent has not reported for ", advice: "see whether the machine and its network are up"})
+		s.explains(t, fault{target: "pod/stays", found: "node error NodeNotReady", message: "its node node-2 is not ready", advice: "`canopus why node/node-2`"})
+		s.evictedByTaint(t, "goes")
+	})
+	s.well(t, "node/"+harness.SecondNode)
+	s.well(t, "pod/stays")
+	s.k(t, "wait", "pod/goes", "--for=delete", "--timeout=60s")
+	s.k(t, "taint", "node", harness.SecondNode, "e2e-why=out:NoExecute")
+	s.evictedByTaint(t, "stays")
+	s.k(t, "taint", "node", harness.SecondNode, "e2e-why=out:NoExecute-")
+	s.well(t, "daemonset/each")
+}
+
+// evictedByTaint waits until why says of a pod that it goes because of a taint. It takes its time to go.
+func (s *scenario) evictedByTaint(t *testing.T, pod string) {
+	t.Helper()
+	r := s.finds(t, "pod/"+pod, "deletion waiting Terminating", "it was deleted and is on its way out")
+	if got := strings.Join(r.Findings[0].Details, " "); !strings.Contains(got, "DeletionByTaintManager: ") {
+		t.Errorf("why pod/%s does not say by whom: %q", pod, got)
+	}
 }

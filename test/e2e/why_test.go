@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +43,9 @@ func faults(ns string) []fault {
 		{target: "pod/too-large", found: "schedule error Unschedulable", message: "1 Insufficient cpu", advice: "ask for less than 1k cpu (the largest node, node-1, has "},
 		{target: "pod/choosy", found: "schedule error Unschedulable", message: "didn't match Pod's node affinity/selector", advice: "`kubectl label node NAME e2e-why=yes`", cure: []string{"label", "node", harness.NodeName, "e2e-why=yes"}},
 		{target: "pod/gated", found: "schedule waiting SchedulingGated", message: "example.com/wait", advice: "spec.schedulingGates"},
+		{target: "pod/other-scheduler", found: "schedule error NotTried", message: "scheduler nobody has not said anything about it for ", advice: "start a scheduler that goes by the name nobody"},
+		{target: "pod/refused", found: "node error OutOfcpu", message: "Node didn't have enough resource: cpu", advice: "delete the pod: it does not start again"},
+		{target: "pod/no-handler", found: "sandbox error FailedCreatePodSandBox", message: "e2e-why-none", advice: "runtime has no handler of that name"},
 		{target: "pod/bad-image", found: "image error ErrImagePull|image error ImagePullBackOff", message: "image 127.0.0.1:9/nothing:1 of container main cannot be had: ", advice: "see whether node node-1 reaches the registry", cure: []string{"set", "image", "pod/bad-image", "main=" + harness.Image}},
 		{target: "pod/never-pull", found: "image error ErrImageNeverPull", message: "canopus.local/nothing:1", advice: "load the image on node node-1"},
 		{target: "pod/bad-name", found: "image error InvalidImageName", message: "Not An Image", advice: "correct the image's name"},
@@ -67,6 +71,7 @@ func faults(ns string) []fault {
 		{target: "cronjob/resting", found: "rollout note Suspended", message: "suspended", advice: "`" + in + "patch cronjob resting"},
 		{target: "service/lonely", found: "endpoints error NoPods", message: "no pod has the labels app=nobody", advice: "correct the selector"},
 		{target: "service/unanswered", found: "endpoints error NoSuchPort", message: `"web"`, advice: "correct targetPort"},
+		{target: "service/balanced", found: "endpoints waiting NoLoadBalancer", message: "no load balancer has given it an address", advice: "the node ports answer meanwhile"},
 		{target: "hpa/aimless", found: "scale error FailedGetScale", message: "unable to get the target's current scale", advice: "make deployment/absent"},
 		{target: "hpa/blind", found: "scale error FailedGetResourceMetric", message: "missing request for cpu", advice: "give every container of deployment/well a request for cpu"},
 		{target: "pdb/strict", found: "disruption warning InsufficientPods", message: "no pod may ever be evicted", advice: "maxUnavailable: 1", cure: []string{"patch", "pdb", "strict", "--type=json", "-p", `[{"op":"remove","path":"/spec/minAvailable"},{"op":"add","path":"/spec/maxUnavailable","value":1}]`}},
@@ -91,6 +96,7 @@ func refusals(ns string) []fault {
 // whys: every fault that can be made is found, with its reason and with what to do; mended, all is well.
 func whys(t *testing.T, s *scenario) {
 	s.apply(t, "why.yaml", "SLEEPER", sleeper)
+	t.Cleanup(func() { s.Try(t, "", "delete", "runtimeclass", "e2e-why-none") })
 	limited := newScenario(t, s.Cluster, "why-limits")
 	limited.apply(t, "why-limits.yaml", "SLEEPER", sleeper)
 	for _, f := range faults(s.ns) {
@@ -106,6 +112,7 @@ func whys(t *testing.T, s *scenario) {
 	})
 	t.Run("paused", func(t *testing.T) { t.Parallel(); s.pausedRollout(t) })
 	t.Run("stalled", func(t *testing.T) { t.Parallel(); s.stalledRollout(t) })
+	t.Run("held", func(t *testing.T) { t.Parallel(); s.heldObjects(t) })
 	t.Run("rights", func(t *testing.T) { t.Parallel(); s.lookWithFewRights(t) })
 	t.Run("unknown", func(t *testing.T) {
 		t.Parallel()
@@ -228,6 +235,20 @@ func (s *scenario) stalledRollout(t *testing.T) {
 		message: "canopus.local/nothing:1", advice: "rollout undo deployment/stalled`", cure: []string{"rollout", "undo", "deployment/stalled"}})
 }
 
+// heldObjects: a pod and a namespace that are deleted stay because of finalizers, and a claim because a pod uses it.
+func (s *scenario) heldObjects(t *testing.T) {
+	held := newScenario(t, s.Cluster, "why-held")
+	held.apply(t, "why-held.yaml")
+	held.k(t, "wait", "pod/user", "--for=condition=Ready", "--timeout=60s")
+	held.k(t, "delete", "pvc/used", "--wait=false")
+	held.explains(t, fault{target: "pvc/used", found: "deletion waiting Terminating", message: "stays until no pod uses it", advice: "delete the pods that use it"})
+	s.k(t, "delete", "namespace", held.ns, "--wait=false")
+	s.explains(t, fault{target: "namespace/" + held.ns, found: "deletion waiting Terminating, condition warning SomeResourcesRemain, condition warning SomeFinalizersRemain", message: "it was deleted", advice: "mend what the message says"})
+	held.explains(t, fault{target: "pod/held", found: "deletion error Finalizers", message: "finalizers hold it: example.com/hold", advice: "find out why the owner of the finalizer does not remove it"})
+	s.Kubectl(t, "-n", held.ns, "patch", "pod/held", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	s.k(t, "wait", "namespace/"+held.ns, "--for=delete", "--timeout=60s")
+}
+
 // lookWithFewRights: who may only read pods is told of those, and of what was not to be seen.
 func (s *scenario) lookWithFewRights(t *testing.T) {
 	s.k(t, "create", "serviceaccount", "looker")
@@ -329,7 +350,59 @@ func whyNodes(t *testing.T, s *scenario) {
 	state(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: "no network", LastHeartbeatTime: now, LastTransitionTime: now},
 		corev1.NodeCondition{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionTrue, Message: "little memory", LastHeartbeatTime: now, LastTransitionTime: now})
 	s.explains(t, fault{target: "node/e2e-why", found: "node error KubeletNotReady, node error MemoryPressure, node note Tainted", message: "no network", advice: "free memory"})
+	s.evicts(t, node.Name)
 	s.k(t, "cordon", harness.NodeName)
 	t.Cleanup(func() { s.Kubectl(t, "uncordon", harness.NodeName) })
 	s.explains(t, fault{target: "node/" + harness.NodeName, found: "node note SchedulingDisabled, disruption warning InsufficientPods", message: "cordoned", advice: "`canopus why -n " + s.ns + " pdb/strict`"})
+}
+
+// evicts writes what an agent does that evicts a pod because it runs out of memory.
+func (s *scenario) evicts(t *testing.T, node string) {
+	t.Helper()
+	pods := s.Client.CoreV1().Pods(s.ns)
+	p, err := pods.Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "evicted"}, Spec: corev1.PodSpec{
+		NodeName: node, Containers: []corev1.Container{{Name: "main", Image: harness.Image}}}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "The node was low on resource: memory."}
+	if _, err := pods.UpdateStatus(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.explains(t, fault{target: "pod/evicted", found: "node error Evicted", message: "low on resource: memory", advice: "make it again with requests"})
+	s.explains(t, fault{target: "node/" + node, found: "node error KubeletNotReady, node error MemoryPressure, node warning Evicted, node note Tainted", message: "no network", advice: "give pods requests and limits"})
+}
+
+// whyStopped: what a scheduler and controllers that stand still leave undone is told, and all is well when they go on.
+func whyStopped(t *testing.T, s *scenario) {
+	for _, name := range []string{"controllers", "scheduler"} {
+		s.stopped(t, s.Process(t, name), func() {
+			if name == "controllers" {
+				s.apply(t, "rollout.yaml")
+				s.explains(t, fault{target: "deployment/app", found: "controller error NotObserved", message: "its controller has not seen generation 1 yet", advice: "`canopus status`"})
+				return
+			}
+			s.apply(t, "shell.yaml")
+			s.explains(t, fault{target: "pod/shell", found: "schedule error NotTried", message: "scheduler default-scheduler has not said anything", advice: "`canopus status`"})
+		})
+		s.well(t, map[string]string{"controllers": "deployment/app", "scheduler": "pod/shell"}[name])
+	}
+}
+
+// stopped does something while a canopus is stopped, as it is when its machine has no time for it.
+func (s *scenario) stopped(t *testing.T, p *harness.Process, do func()) {
+	t.Helper()
+	pid := p.Pid()
+	if pid == 0 {
+		t.Fatalf("%s does not run", p.Name)
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+			t.Error(err)
+		}
+	}()
+	do()
 }
