@@ -14,11 +14,12 @@ type Entry struct {
 	Namespace string // "" for cluster-scoped
 	Name      string
 	Revision  int64      // etcd's mod revision: the object's resourceVersion
-	Labels    labels.Set // of the object; never changed
+	Labels    labels.Set // of the object; never changed, and shared with objects that have equal ones
 	Stale     bool       // stored under an old encryption key: an update should write it again even when nothing changed
 
 	resource *Resource
 	key      string // "namespace/name" or "name": the key below the resource's prefix
+	shared   *labelSet
 	body     []byte
 	values   []fieldValue                   // what ResourceConfig.Fields returned, sorted by name
 	object   atomic.Pointer[runtime.Object] // decoded form; set when the resource keeps decoded objects
@@ -40,6 +41,7 @@ func (e *Entry) Object() (runtime.Object, error) {
 		return nil, e.resource.corrupt(e, err)
 	}
 	if e.resource.c.KeepDecoded {
+		shareLabels(obj, e.shared)
 		e.object.CompareAndSwap(nil, &obj)
 		return *e.object.Load(), nil
 	}

@@ -111,7 +111,11 @@ func (r *Resource) draft(key string, obj runtime.Object) (*Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%T is no API object: %w", obj, err)
 	}
-	e := &Entry{resource: r, key: key, Labels: m.GetLabels()}
+	e := &Entry{resource: r, key: key, shared: r.store.labels.share(m.GetLabels())}
+	e.Labels = e.shared.labels
+	if r.c.KeepDecoded {
+		shareLabels(obj, e.shared)
+	}
 	var ok bool
 	if e.Namespace, e.Name, ok = r.split(key); !ok {
 		return nil, fmt.Errorf("key %q is not that of a %s", key, r.c.Name)
@@ -133,18 +137,20 @@ func (r *Resource) corrupt(e *Entry, err error) error {
 
 // size is what keeping e in the history costs, roughly: bytes, decoded object, the entry itself.
 func (e *Entry) size() int64 {
-	n := int64(len(e.body)) + 256
 	if e.resource.c.KeepDecoded {
-		n += 3 * int64(len(e.body))
+		return e.bareSize() + 3*int64(len(e.body))
 	}
-	return n
+	return e.bareSize()
 }
+
+// bareSize is size without the decoded object.
+func (e *Entry) bareSize() int64 { return int64(len(e.body)) + 256 }
 
 // at returns e as the last state of its object, carrying the revision of the change that ended it.
 func (e *Entry) at(revision int64) *Entry {
 	last := &Entry{
 		Namespace: e.Namespace, Name: e.Name, Revision: revision, Labels: e.Labels,
-		resource: e.resource, key: e.key, values: e.values,
+		resource: e.resource, key: e.key, shared: e.shared, values: e.values,
 	}
 	if e.body != nil {
 		body, err := e.resource.c.Codec.WithRevision(e.body, revision)

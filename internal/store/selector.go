@@ -2,14 +2,13 @@ package store
 
 import (
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 )
 
 // matcher is a Selector made ready for one resource.
 type matcher struct {
 	namespace string
-	labels    labels.Selector // nil: everything
+	labels    *labelMatch     // nil: everything
 	fields    fields.Selector // nil: everything
 	name      string          // what metadata.name must be; "" when not said
 }
@@ -20,7 +19,7 @@ func (r *Resource) matcher(s Selector) matcher {
 		m.namespace = s.Namespace
 	}
 	if s.Labels != nil && !s.Labels.Empty() {
-		m.labels = s.Labels
+		m.labels = &labelMatch{selector: s.Labels}
 	}
 	if s.Fields != nil && !s.Fields.Empty() {
 		m.fields = s.Fields
@@ -48,7 +47,7 @@ func (m *matcher) selects() bool { return m.labels != nil || m.fields != nil }
 func (m *matcher) matches(e *Entry) bool {
 	return e != nil &&
 		(m.namespace == "" || e.Namespace == m.namespace) &&
-		(m.labels == nil || m.labels.Matches(e.Labels)) &&
+		(m.labels == nil || m.labels.matches(e)) &&
 		(m.fields == nil || m.fields.Matches(fieldView{e}))
 }
 

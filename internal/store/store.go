@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ type Store struct {
 	json     jsonCache
 	pending  pendingSet
 	leases   leases
+	labels   labelSets
 	space    space
 	newest   revisionReader
 	streams  streams
@@ -69,6 +71,7 @@ func New(c Config) (*Store, error) {
 		c:       c,
 		history: history{limit: c.HistoryByte},
 		json:    jsonCache{limit: c.JSONByte},
+		labels:  labelSets{seed: maphash.MakeSeed()},
 		ready:   make(chan struct{}),
 		control: make(chan func()),
 		toLoad:  make(chan struct{}, 1),
