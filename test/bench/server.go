@@ -59,6 +59,25 @@ func (b *bench) start(ctx context.Context, more ...string) (*plane.Server, error
 	return plane.Start(ctx, b.binary, filepath.Join(b.work, strconv.Itoa(b.servers)), more...)
 }
 
+// settle waits until the server is done with what follows from what was asked of it so far: until it is at rest for a moment.
+func (b *bench) settle(ctx context.Context, s *plane.Server) error {
+	const moment = 500 * time.Millisecond
+	return plane.Until(ctx, patience, func(ctx context.Context) error {
+		before, err := plane.CPUOf(s.PID())
+		if err != nil {
+			return err
+		}
+		if err := plane.Pause(ctx, moment); err != nil {
+			return err
+		}
+		after, err := plane.CPUOf(s.PID())
+		if err == nil && after-before > moment/10 {
+			err = fmt.Errorf("the server is still busy: %v of CPU in %v", after-before, moment)
+		}
+		return err
+	})
+}
+
 // sayMemory records what the server occupies.
 func (b *bench) sayMemory(s *plane.Server, name string) error {
 	m, err := plane.MemoryOf(s.PID())

@@ -145,6 +145,9 @@ func measureNodeWatch(ctx context.Context, b *bench) error {
 	if _, _, err := plane.Parallel(ctx, b.nodes, b.clients, makeNode(s, nil)); err != nil {
 		return err
 	}
+	if err := b.settle(ctx, s); err != nil { // 1,000 new nodes keep controllers busy, which is not what is measured
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
