@@ -8,6 +8,7 @@ type record struct {
 	prev *Entry // nil: created
 	now  *Entry // nil: deleted
 	gone atomic.Pointer[Entry]
+	bare bool // prev has lost its decoded object; owned by the applier
 }
 
 // last is the state before the change, carrying the change's revision: what a watcher is told that no longer selects the
@@ -23,10 +24,25 @@ func (rec *record) last() *Entry {
 // size is what the history pays for a record. The superseded entry is what only the record still holds; each entry is
 // superseded once.
 func (rec *record) size() int64 {
-	if rec.prev == nil {
+	switch {
+	case rec.prev == nil:
 		return 128
+	case rec.bare:
+		return 128 + rec.prev.bareSize()
 	}
 	return 128 + rec.prev.size()
+}
+
+// strip lets go of the decoded form of what the change superseded: those who still want it decode it anew.
+func (rec *record) strip() {
+	if rec.prev == nil {
+		return
+	}
+	rec.prev.object.Store(nil)
+	if gone := rec.gone.Load(); gone != nil {
+		gone.object.Store(nil)
+	}
+	rec.bare = true
 }
 
 // ring holds a resource's latest records in revision order. Records are numbered from the resource's first; a watcher's
@@ -81,12 +97,23 @@ func (g *ring) after(rev int64) uint64 {
 	return lo
 }
 
+// keepDecoded is how many of the latest records of all rings keep the decoded form of what they superseded, for watchers that are
+// a little behind. Decoded objects are what the garbage collector has to walk through; bytes are not.
+const keepDecoded = 1024
+
 // history bounds all rings together by bytes: the oldest record of all goes first. Owned by the applier.
 type history struct {
 	limit int64
 	bytes int64
-	order []*Resource // whose record came when; order[head:] is in use
+	order []placed // order[head:] is in use
 	head  int
+	warm  int // order[warm:] have not been stripped
+}
+
+// placed is a record, and the resource whose ring it is in.
+type placed struct {
+	in  *Resource
+	rec *record
 }
 
 // add accounts for a record just pushed to r's ring.
@@ -95,16 +122,22 @@ func (h *history) add(r *Resource, rec *record) {
 	if h.head > 1024 && h.head > len(h.order)/2 {
 		n := copy(h.order, h.order[h.head:])
 		clear(h.order[n:])
-		h.order, h.head = h.order[:n], 0
+		h.order, h.head, h.warm = h.order[:n], 0, h.warm-h.head
 	}
-	h.order = append(h.order, r)
+	h.order = append(h.order, placed{r, rec})
+	for ; len(h.order)-h.warm > keepDecoded; h.warm++ {
+		old := h.order[h.warm].rec
+		h.bytes -= old.size()
+		old.strip()
+		h.bytes += old.size()
+	}
 }
 
 // trim drops the oldest records until the rest fits the limit.
 func (h *history) trim() {
 	for h.bytes > h.limit && h.head < len(h.order) {
-		r := h.order[h.head]
-		h.order[h.head] = nil
+		r := h.order[h.head].in
+		h.order[h.head] = placed{}
 		h.head++
 		r.mu.Lock()
 		rec := r.ring.pop()
@@ -113,4 +146,5 @@ func (h *history) trim() {
 		r.mu.Unlock()
 		h.bytes -= rec.size()
 	}
+	h.warm = max(h.warm, h.head)
 }
