@@ -171,30 +171,53 @@ type Triggers struct {
 	Pods    map[types.UID]time.Time
 }
 
-// Next returns what to remember now, and the time of the earliest change since t; zero if there was none.
-func (t Triggers) Next(svc *corev1.Service, pods []*corev1.Pod) (Triggers, time.Time) {
-	next := Triggers{Service: svc.CreationTimestamp.Time, Pods: make(map[types.UID]time.Time, len(pods))}
+// Since returns the time of the earliest change since t; zero if there was none.
+func (t Triggers) Since(svc *corev1.Service, pods []*corev1.Pod) time.Time {
 	var first time.Time
 	note := func(at time.Time) {
 		if first.IsZero() || at.Before(first) {
 			first = at
 		}
 	}
-	if next.Service.After(t.Service) {
-		note(next.Service)
+	if svc.CreationTimestamp.After(t.Service) {
+		note(svc.CreationTimestamp.Time)
 	}
+	for _, p := range pods {
+		if c := podstate.Condition(p, corev1.PodReady); c != nil && c.LastTransitionTime.After(t.Pods[p.UID]) {
+			note(c.LastTransitionTime.Time)
+		}
+	}
+	return first
+}
+
+// Noted returns t with svc and pods as they are now. It takes over what t holds: t is of no use afterwards.
+func (t Triggers) Noted(svc *corev1.Service, pods []*corev1.Pod) Triggers {
+	t.Service = svc.CreationTimestamp.Time
+	if t.Pods == nil {
+		t.Pods = make(map[types.UID]time.Time, len(pods))
+	}
+	there := 0
 	for _, p := range pods {
 		c := podstate.Condition(p, corev1.PodReady)
 		if c == nil {
 			continue
 		}
-		at := c.LastTransitionTime.Time
-		next.Pods[p.UID] = at
-		if at.After(t.Pods[p.UID]) {
-			note(at)
+		there++
+		if was, known := t.Pods[p.UID]; !known || !was.Equal(c.LastTransitionTime.Time) {
+			t.Pods[p.UID] = c.LastTransitionTime.Time
 		}
 	}
-	return next, first
+	if there == len(t.Pods) {
+		return t
+	}
+	left := make(map[types.UID]time.Time, there)
+	for _, p := range pods {
+		if podstate.Condition(p, corev1.PodReady) != nil {
+			left[p.UID] = t.Pods[p.UID]
+		}
+	}
+	t.Pods = left
+	return t
 }
 
 // Stamp is a trigger time as the annotation endpoints.kubernetes.io/last-change-trigger-time carries it.

@@ -96,7 +96,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 		return 0, err
 	}
 	c.mu.Lock()
-	next, trigger := c.triggers[key].Next(svc, pods)
+	trigger := c.triggers[key].Since(svc, pods)
 	c.mu.Unlock()
 	stamp := ""
 	if !trigger.IsZero() {
@@ -108,7 +108,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 		}
 	}
 	c.mu.Lock()
-	c.triggers[key] = next
+	c.triggers[key] = c.triggers[key].Noted(svc, pods)
 	c.mu.Unlock()
 	return 0, nil
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"canopus/internal/controllers/backends"
 	"canopus/internal/controllers/podstate"
@@ -129,7 +129,7 @@ func truncate(in []corev1.EndpointSubset) ([]corev1.EndpointSubset, bool) {
 func wanted(svc *corev1.Service, pods []*corev1.Pod, there *corev1.Endpoints, trigger string) *corev1.Endpoints {
 	want := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: svc.Name, Namespace: svc.Namespace}}
 	if there != nil {
-		want = there.DeepCopy()
+		want.ObjectMeta = *there.ObjectMeta.DeepCopy()
 	}
 	full := false
 	want.Subsets, full = truncate(subsets(svc, pods))
@@ -147,7 +147,8 @@ func wanted(svc *corev1.Service, pods []*corev1.Pod, there *corev1.Endpoints, tr
 	if full {
 		want.Annotations[corev1.EndpointsOverCapacity] = truncated
 	}
-	if there != nil && equality.Semantic.DeepEqual(there, want) {
+	if there != nil && maps.Equal(there.Labels, want.Labels) && maps.Equal(there.Annotations, want.Annotations) &&
+		slices.EqualFunc(there.Subsets, want.Subsets, sameSubset) {
 		return nil
 	}
 	delete(want.Annotations, corev1.EndpointsLastChangeTriggerTime)
@@ -155,4 +156,15 @@ func wanted(svc *corev1.Service, pods []*corev1.Pod, there *corev1.Endpoints, tr
 		want.Annotations[corev1.EndpointsLastChangeTriggerTime] = trigger
 	}
 	return want
+}
+
+func sameSubset(a, b corev1.EndpointSubset) bool {
+	return slices.EqualFunc(a.Addresses, b.Addresses, sameAddress) && slices.EqualFunc(a.NotReadyAddresses, b.NotReadyAddresses, sameAddress) &&
+		slices.EqualFunc(a.Ports, b.Ports, func(p, q corev1.EndpointPort) bool {
+			return p.Name == q.Name && p.Port == q.Port && p.Protocol == q.Protocol && ptr.Equal(p.AppProtocol, q.AppProtocol)
+		})
+}
+
+func sameAddress(a, b corev1.EndpointAddress) bool {
+	return a.IP == b.IP && a.Hostname == b.Hostname && ptr.Equal(a.NodeName, b.NodeName) && ptr.Equal(a.TargetRef, b.TargetRef)
 }

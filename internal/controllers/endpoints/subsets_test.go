@@ -94,3 +94,35 @@ func TestWanted(t *testing.T) {
 		t.Errorf("%d ready and %d other addresses, annotations %v", len(s.Addresses), len(s.NotReadyAddresses), fewer.Annotations)
 	}
 }
+
+func TestEveryDifferenceCounts(t *testing.T) {
+	t.Parallel()
+	node, app, other := "n1", "http", "n2"
+	full := corev1.EndpointSubset{
+		Addresses:         []corev1.EndpointAddress{{IP: "10.0.0.1", Hostname: "a", NodeName: &node, TargetRef: &corev1.ObjectReference{UID: "1"}}},
+		NotReadyAddresses: []corev1.EndpointAddress{{IP: "10.0.0.2"}},
+		Ports:             []corev1.EndpointPort{{Name: "x", Port: 1, Protocol: corev1.ProtocolTCP, AppProtocol: &app}},
+	}
+	if !sameSubset(full, *full.DeepCopy()) {
+		t.Error("a copy differs")
+	}
+	for i, change := range []func(*corev1.EndpointSubset){
+		func(s *corev1.EndpointSubset) { s.Addresses[0].IP = "10.0.0.3" },
+		func(s *corev1.EndpointSubset) { s.Addresses[0].Hostname = "" },
+		func(s *corev1.EndpointSubset) { s.Addresses[0].NodeName = &other },
+		func(s *corev1.EndpointSubset) { s.Addresses[0].NodeName = nil },
+		func(s *corev1.EndpointSubset) { s.Addresses[0].TargetRef.UID = "2" },
+		func(s *corev1.EndpointSubset) { s.Addresses, s.NotReadyAddresses = s.NotReadyAddresses, s.Addresses },
+		func(s *corev1.EndpointSubset) { s.NotReadyAddresses = nil },
+		func(s *corev1.EndpointSubset) { s.Ports[0].Name = "" },
+		func(s *corev1.EndpointSubset) { s.Ports[0].Port = 2 },
+		func(s *corev1.EndpointSubset) { s.Ports[0].Protocol = corev1.ProtocolUDP },
+		func(s *corev1.EndpointSubset) { s.Ports[0].AppProtocol = nil },
+	} {
+		changed := full.DeepCopy()
+		change(changed)
+		if sameSubset(full, *changed) {
+			t.Errorf("change %d is not seen", i)
+		}
+	}
+}

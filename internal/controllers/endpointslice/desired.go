@@ -1,7 +1,6 @@
 package endpointslice
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -16,7 +15,7 @@ import (
 
 const managedBy = "endpointslice-controller.k8s.io"
 
-// desired computes the endpoints of svc, grouped, in a fixed order. nodes is by name; pods whose node is not in it are left
+// desired computes the endpoints of svc, grouped: the groups in a fixed order, their endpoints in that of pods. nodes is by name; pods whose node is not in it are left
 // out, because their zone is not known: missing says so. A Service that publishes whatever there is has them all the same.
 func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.Node) (groups []slicepack.Group, missing bool) {
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
@@ -51,9 +50,7 @@ func desired(svc *corev1.Service, pods []*corev1.Pod, nodes map[string]*corev1.N
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
-		g := byKey[key]
-		slices.SortFunc(g.Endpoints, func(a, b discoveryv1.Endpoint) int { return cmp.Compare(slicepack.Identity(a), slicepack.Identity(b)) })
-		groups = append(groups, *g)
+		groups = append(groups, *byKey[key])
 	}
 	return groups, missing
 }
@@ -75,18 +72,23 @@ func ports(svc *corev1.Service, numbers []int32) []discoveryv1.EndpointPort {
 	return out
 }
 
+// endpoint is pod as svc's endpoint. It refers to strings of node, which like all of the cache nobody changes.
 func endpoint(svc *corev1.Service, pod *corev1.Pod, node *corev1.Node, address string) discoveryv1.Endpoint {
 	serving, terminating := podstate.Ready(pod), pod.DeletionTimestamp != nil
 	// Consumers that know only "ready" must not send to a pod that is on its way out.
 	ready := svc.Spec.PublishNotReadyAddresses || serving && !terminating
+	// Thousands of them are made for each change of one: few and larger allocations.
+	parts := &struct {
+		address                     [1]string
+		ready, serving, terminating bool
+	}{[1]string{address}, ready, serving, terminating}
 	e := discoveryv1.Endpoint{
-		Addresses:  []string{address},
-		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
+		Addresses:  parts.address[:],
+		Conditions: discoveryv1.EndpointConditions{Ready: &parts.ready, Serving: &parts.serving, Terminating: &parts.terminating},
 		TargetRef:  backends.Reference(pod),
 	}
 	if node != nil {
-		name := node.Name
-		e.NodeName = &name
+		e.NodeName = &node.Name
 		if zone := node.Labels[corev1.LabelTopologyZone]; zone != "" {
 			e.Zone = &zone
 		}

@@ -131,7 +131,9 @@ func (c *Controller) nodeChanged(old, node *corev1.Node) []types.NamespacedName 
 func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 	svc, err := c.services.Services(key.Namespace).Get(key.Name)
 	if apierrors.IsNotFound(err) {
-		c.remember(key, backends.Triggers{}) // the garbage collector removes the slices
+		c.mu.Lock()
+		delete(c.triggers, key)
+		c.mu.Unlock() // the garbage collector removes the slices
 		c.tell(key, nil, nil)
 		return 0, nil
 	}
@@ -157,23 +159,15 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 		return 0, err
 	}
 	c.mu.Lock()
-	next, trigger := c.triggers[key].Next(svc, pods)
+	trigger := c.triggers[key].Since(svc, pods)
 	c.mu.Unlock()
 	if err := c.apply(ctx, svc, slicepack.Plan(target(svc), existing, groups), trigger); err != nil {
 		return 0, fmt.Errorf("endpointslices of service %s: %w", key, err)
 	}
-	c.remember(key, next)
-	return 0, nil
-}
-
-func (c *Controller) remember(key types.NamespacedName, t backends.Triggers) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t.Service.IsZero() && len(t.Pods) == 0 {
-		delete(c.triggers, key)
-		return
-	}
-	c.triggers[key] = t
+	c.triggers[key] = c.triggers[key].Noted(svc, pods)
+	return 0, nil
 }
 
 // hint gives endpoints hints by zone if svc asks for them, and tells when that begins or ends to be possible.

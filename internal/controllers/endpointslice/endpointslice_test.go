@@ -192,7 +192,7 @@ func TestSlicesAlwaysTellTheTruth(t *testing.T) {
 			want := map[string]bool{}
 			for _, g := range groups {
 				for _, e := range g.Endpoints {
-					want[fmt.Sprint(g.Key(), slicepack.Identity(e), *e.Conditions.Ready)] = true
+					want[fmt.Sprint(g.Key(), slicepack.Identity(&e), *e.Conditions.Ready)] = true
 				}
 			}
 			for _, s := range b.slices {
@@ -200,7 +200,7 @@ func TestSlicesAlwaysTellTheTruth(t *testing.T) {
 					t.Fatalf("seed %d: a slice of %d among %d", seed, len(s.Endpoints), len(b.slices))
 				}
 				for _, e := range s.Endpoints {
-					key := fmt.Sprint(slicepack.Group{Family: s.AddressType, Ports: s.Ports}.Key(), slicepack.Identity(e), *e.Conditions.Ready)
+					key := fmt.Sprint(slicepack.Group{Family: s.AddressType, Ports: s.Ports}.Key(), slicepack.Identity(&e), *e.Conditions.Ready)
 					if !want[key] {
 						t.Fatalf("seed %d: %s is there twice, or not wanted", seed, key)
 					}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -140,9 +139,7 @@ func allot(endpoints []*discoveryv1.Endpoint, s shares) (map[*discoveryv1.Endpoi
 		return nil, whyOverload
 	}
 	for _, m := range z.members {
-		slices.SortFunc(m, func(a, b *discoveryv1.Endpoint) int {
-			return strings.Compare(slicepack.Identity(*a), slicepack.Identity(*b))
-		})
+		slices.SortFunc(m, slicepack.Compare)
 	}
 	z.balance()
 	out := make(map[*discoveryv1.Endpoint]string, len(endpoints))

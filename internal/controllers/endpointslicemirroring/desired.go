@@ -1,7 +1,6 @@
 package endpointslicemirroring
 
 import (
-	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -34,7 +33,11 @@ func mirrored(ep *corev1.Endpoints, svc *corev1.Service) bool {
 // are left out; the API admits none.
 func desired(ep *corev1.Endpoints) (groups []slicepack.Group, skipped int) {
 	byKey := map[string]*slicepack.Group{}
-	seen := map[string]bool{}
+	type identity struct {
+		group    string
+		endpoint slicepack.ID
+	}
+	seen := map[identity]bool{}
 	for _, subset := range ep.Subsets {
 		left := mostPerSubset
 		ports := portsOf(subset)
@@ -49,7 +52,7 @@ func desired(ep *corev1.Endpoints) (groups []slicepack.Group, skipped int) {
 					g.Family = discoveryv1.AddressTypeIPv4
 				}
 				e := endpoint(a, ready)
-				id := g.Key() + " " + slicepack.Identity(e)
+				id := identity{g.Key(), slicepack.Identity(&e)}
 				if seen[id] {
 					continue // listed twice: the first, a ready one if any, counts
 				}
@@ -71,7 +74,7 @@ func desired(ep *corev1.Endpoints) (groups []slicepack.Group, skipped int) {
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
 		g := byKey[key]
 		slices.SortFunc(g.Endpoints, func(a, b discoveryv1.Endpoint) int {
-			return cmp.Compare(slicepack.Identity(a), slicepack.Identity(b))
+			return slicepack.Compare(&a, &b)
 		})
 		groups = append(groups, *g)
 	}

@@ -11,6 +11,7 @@ import (
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Full is how many endpoints a slice may hold.
@@ -43,13 +44,30 @@ func value[T any](p *T) T {
 	return *p
 }
 
-// Identity tells endpoints apart: the same pod may come back with another address, and the reverse.
-func Identity(e discoveryv1.Endpoint) string {
-	id := strings.Join(e.Addresses, ",")
+// ID tells endpoints apart: the same pod may come back with another address, and the reverse.
+type ID struct {
+	addresses string
+	target    types.UID
+}
+
+// Identity is equal for endpoints that are the same.
+func Identity(e *discoveryv1.Endpoint) ID {
+	var id ID
+	if len(e.Addresses) == 1 { // nearly always
+		id.addresses = e.Addresses[0]
+	} else {
+		id.addresses = strings.Join(e.Addresses, ",")
+	}
 	if e.TargetRef != nil {
-		id += " " + string(e.TargetRef.UID)
+		id.target = e.TargetRef.UID
 	}
 	return id
+}
+
+// Compare is an order of endpoints.
+func Compare(a, b *discoveryv1.Endpoint) int {
+	x, y := Identity(a), Identity(b)
+	return cmp.Or(cmp.Compare(x.addresses, y.addresses), cmp.Compare(x.target, y.target))
 }
 
 // Target says what the slices are for.
@@ -115,9 +133,9 @@ type packer struct {
 }
 
 func (p *packer) pack(g Group, slots []*slot) {
-	want := make(map[string]discoveryv1.Endpoint, len(g.Endpoints))
-	for _, e := range g.Endpoints {
-		want[Identity(e)] = e
+	want := make(map[ID]*discoveryv1.Endpoint, len(g.Endpoints))
+	for i := range g.Endpoints {
+		want[Identity(&g.Endpoints[i])] = &g.Endpoints[i]
 	}
 	var used []*slot
 	for _, s := range slots {
@@ -128,12 +146,11 @@ func (p *packer) pack(g Group, slots []*slot) {
 		}
 		used = append(used, s)
 	}
-	var rest []discoveryv1.Endpoint
-	for _, e := range g.Endpoints {
-		if _, ok := want[Identity(e)]; ok {
-			rest = append(rest, e)
-		}
+	rest := make([]discoveryv1.Endpoint, 0, len(want))
+	for _, e := range want {
+		rest = append(rest, *e)
 	}
+	slices.SortFunc(rest, func(a, b discoveryv1.Endpoint) int { return Compare(&a, &b) })
 	fullest := func(a, b *slot) int { return cmp.Compare(a.room(), b.room()) }
 	slices.SortStableFunc(used, fullest)
 	for _, s := range used {
@@ -156,19 +173,19 @@ func (p *packer) pack(g Group, slots []*slot) {
 }
 
 // keep drops from the slice what is not in want, updates what is, and takes from want what it holds.
-func (s *slot) keep(want map[string]discoveryv1.Endpoint) {
+func (s *slot) keep(want map[ID]*discoveryv1.Endpoint) {
 	kept := make([]discoveryv1.Endpoint, 0, len(s.now.Endpoints))
-	for _, e := range s.now.Endpoints {
-		w, ok := want[Identity(e)]
+	for i := range s.now.Endpoints {
+		e := &s.now.Endpoints[i]
+		id := Identity(e)
+		w, ok := want[id]
 		if !ok {
 			s.changed = true
 			continue
 		}
-		delete(want, Identity(e))
-		if !same(&e, &w) {
-			s.changed = true
-		}
-		kept = append(kept, w)
+		delete(want, id)
+		s.changed = s.changed || !same(e, w)
+		kept = append(kept, *w)
 	}
 	s.now.Endpoints = kept
 }
