@@ -21,7 +21,7 @@ const (
 )
 
 // provoke makes happen what a cluster at rest has no series for: a Job that ends, a container with limits that is probed, a
-// deprecated kind that is asked for, a look at the server's health. end takes it all away.
+// pod that no node takes, a deprecated kind that is asked for, a look at the server's health. end takes it all away.
 func provoke(ctx context.Context, k kubernetes.Interface) (end func(), err error) {
 	end = func() {}
 	ns, err := plane.Namespace(ctx, k)
@@ -39,8 +39,12 @@ func provoke(ctx context.Context, k kubernetes.Interface) (end func(), err error
 	if _, err := k.CoreV1().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx); err != nil {
 		return end, err
 	}
-	if _, err := k.CoreV1().Pods(ns).Create(ctx, probed(), metav1.CreateOptions{}); err != nil {
-		return end, err
+	refused := probed()
+	refused.Name, refused.Spec.NodeSelector = "refused", map[string]string{"parity": "none"}
+	for _, p := range []*corev1.Pod{probed(), refused} {
+		if _, err := k.CoreV1().Pods(ns).Create(ctx, p, metav1.CreateOptions{}); err != nil {
+			return end, err
+		}
 	}
 	if _, err := k.BatchV1().Jobs(ns).Create(ctx, failing(), metav1.CreateOptions{}); err != nil {
 		return end, err

@@ -180,6 +180,7 @@ func (c *Controller) heard(node *corev1.Node, now time.Time) (time.Time, error) 
 }
 
 func (c *Controller) apply(ctx context.Context, node *corev1.Node, a actions) (time.Duration, error) {
+	evictions := c.evictions.WithLabelValues(zoneLabel(node)) // shown from the first node on, be it 0
 	if a.conditions != nil {
 		changed := node.DeepCopy()
 		changed.Status.Conditions = a.conditions
@@ -216,7 +217,7 @@ func (c *Controller) apply(ctx context.Context, node *corev1.Node, a actions) (t
 		return 0, fmt.Errorf("set taints: %w", err)
 	}
 	if a.evict != nil && mayEvict && !has(node.Spec.Taints, *a.evict) {
-		c.evictions.WithLabelValues(zoneLabel(node)).Inc()
+		evictions.Inc()
 	}
 	return wait, nil
 }
