@@ -136,6 +136,9 @@ type table struct {
 	points  []int64  // by node.at times the number of rules
 }
 
+// forgetTables makes what local rules said stale, of all nodes and for all classes.
+func (c *cluster) forgetTables() { c.ordered++ }
+
 // table returns what is known about the nodes for p's class, for nodes in the present order.
 func (c *cluster) table(p *podInfo, rules []rule) *table {
 	x, k := c.classes, p.class

@@ -73,7 +73,7 @@ func (v *deviceState) setClaim(c *resourcev1.ResourceClaim) bool {
 	}
 	v.recount(key, func() {
 		v.claims[key] = c
-		if a := v.assumed[key]; a != nil && (c.Status.Allocation != nil || a.UID != c.UID) {
+		if a := v.assumed[key]; a != nil && (c.Status.Allocation != nil || !isOf(c, a)) {
 			delete(v.assumed, key)
 		}
 	})
@@ -131,6 +131,7 @@ type deviceWants struct {
 	given   []*resourcev1.ResourceClaim
 	within  []*nodeaffinity.NodeSelector // where what is given can be used
 	pending []*resourcev1.ResourceClaim
+	special *resourcev1.ResourceClaim // of given: the one made for extended resources
 }
 
 // claimsOf sorts p's claims, or says why p can run nowhere.
@@ -161,7 +162,20 @@ func (v *deviceState) claimsOf(p *podInfo) (deviceWants, reason) {
 		}
 		out.pending = append(out.pending, claim)
 	}
-	return out, reason{}
+	return out, out.addEarlier(v, p)
+}
+
+// addEarlier adds what an earlier attempt got for p's extended resources.
+func (w *deviceWants) addEarlier(v *deviceState, p *podInfo) reason {
+	special, why := v.earlier(p)
+	if special == nil {
+		return why
+	}
+	w.special = special
+	if err := w.use(special); err != nil {
+		return final(err.Error())
+	}
+	return reason{}
 }
 
 func (w *deviceWants) use(claim *resourcev1.ResourceClaim) error {
@@ -182,7 +196,7 @@ func refuseDeviceClaims(c *cluster, p *podInfo) reason {
 
 // filterDevices refuses nodes that a claim's devices are not for, or that have none for a claim without.
 func filterDevices(c *cluster, p *podInfo) check {
-	if len(p.pod.Spec.ResourceClaims) == 0 {
+	if !c.devices.wanted(p) {
 		return nil
 	}
 	w, why := c.devices.claimsOf(p)
@@ -190,30 +204,52 @@ func filterDevices(c *cluster, p *podInfo) check {
 		return func(*node) reason { return why }
 	}
 	return func(n *node) reason {
-		_, why := c.devices.plan(w, n)
+		_, why := c.devices.plan(p, w, n)
 		return why
 	}
 }
 
-// plan allocates w's pending claims on n, or says why that cannot be.
-func (v *deviceState) plan(w deviceWants, n *node) ([]*resourcev1.AllocationResult, reason) {
+// wanted reports whether p has to do with devices.
+func (v *deviceState) wanted(p *podInfo) bool {
+	return len(p.pod.Spec.ResourceClaims) > 0 || v.backed(p)
+}
+
+// plan gives p's claims that have none devices of n, or says why that cannot be. It returns those claims with what they get.
+func (v *deviceState) plan(p *podInfo, w deviceWants, n *node) ([]*resourcev1.ResourceClaim, reason) {
 	for _, where := range w.within {
 		if !where.Match(n.object) {
 			return nil, final(devicesElsewhere)
 		}
 	}
-	if len(w.pending) == 0 {
+	pending := w.pending
+	special := v.special(p, n)
+	switch {
+	case w.special != nil && !sameRequests(w.special, special):
+		return nil, final(devicesElsewhere)
+	case w.special == nil && special != nil:
+		pending = append(slices.Clone(pending), special)
+	}
+	if len(pending) == 0 {
 		return nil, reason{}
 	}
-	out, err := v.stock.Allocate(n.object, w.pending, v.held, allocationBudget)
+	results, err := v.stock.Allocate(n.object, pending, v.held, allocationBudget)
 	switch {
 	case err != nil:
 		return nil, final(err.Error())
-	case out == nil:
+	case results == nil:
 		return nil, final(noDevices)
+	}
+	out := make([]*resourcev1.ResourceClaim, len(pending))
+	for i, claim := range pending {
+		copied := *claim // claims are shared
+		copied.Status.Allocation = results[i]
+		out[i] = &copied
 	}
 	return out, reason{}
 }
+
+// isOf reports whether c is the claim that want is a state of. One that is made here has no UID before it is written.
+func isOf(c, want *resourcev1.ResourceClaim) bool { return want.UID == "" || c.UID == want.UID }
 
 func claimKey(c *resourcev1.ResourceClaim) types.NamespacedName {
 	return types.NamespacedName{Namespace: c.Namespace, Name: c.Name}

@@ -28,23 +28,20 @@ type deviceBinder struct {
 
 // reserve sets aside the devices that p's claims get on n.
 func (b *deviceBinder) reserve(c *cluster, p *podInfo, n *node) (reservation, reason) {
-	if len(p.pod.Spec.ResourceClaims) == 0 {
+	v := c.devices
+	if !v.wanted(p) && p.pod.Status.ExtendedResourceClaimStatus == nil {
 		return reservation{}, reason{}
 	}
-	v := c.devices
 	w, why := v.claimsOf(p)
 	if why.refuses() {
 		return reservation{}, why
 	}
-	results, why := v.plan(w, n)
-	if why.refuses() || len(w.given)+len(w.pending) == 0 {
+	assumed, why := v.plan(p, w, n)
+	if why.refuses() || len(w.given)+len(assumed) == 0 && p.pod.Status.ExtendedResourceClaimStatus == nil {
 		return reservation{}, why
 	}
-	assumed := make([]*resourcev1.ResourceClaim, len(w.pending))
-	for i, claim := range w.pending {
-		devices.Share(results[i])
-		assumed[i] = claim.DeepCopy()
-		assumed[i].Status.Allocation = results[i]
+	for _, claim := range assumed {
+		devices.Share(claim.Status.Allocation)
 	}
 	v.assume(assumed)
 	all := append(slices.Clone(w.given), assumed...)
@@ -71,12 +68,21 @@ func (b *deviceBinder) reserve(c *cluster, p *podInfo, n *node) (reservation, re
 }
 
 func (b *deviceBinder) prebind(ctx context.Context, claims []*resourcev1.ResourceClaim, pod *corev1.Pod) error {
+	var special *resourcev1.ResourceClaim
 	for _, claim := range claims {
+		if isSpecial(claim) && resourceclaim.IsForPod(pod, claim, false) == nil {
+			special = claim
+		}
+		if claim.UID == "" { // it was made here, and is nowhere else yet
+			if err := b.ensure(ctx, claim, pod); err != nil {
+				return err
+			}
+		}
 		if err := b.write(ctx, claim, pod); err != nil {
 			return err
 		}
 	}
-	return nil
+	return b.tellPod(ctx, pod, special)
 }
 
 // write makes claim pod's in the API: protected from deletion, allocated as want says unless it is already, and reserved. What
@@ -88,7 +94,7 @@ func (b *deviceBinder) write(ctx context.Context, want *resourcev1.ResourceClaim
 		switch {
 		case err != nil:
 			return fmt.Errorf("get claim %s: %w", want.Name, err)
-		case latest.UID != want.UID || latest.DeletionTimestamp != nil:
+		case !isOf(latest, want) || latest.DeletionTimestamp != nil:
 			return fmt.Errorf("claim %s got deleted in the meantime", want.Name)
 		}
 		if !slices.Contains(latest.Finalizers, resourcev1.Finalizer) {
@@ -146,7 +152,7 @@ func (b *deviceBinder) retract(c *cluster, pod *corev1.Pod, claims []*resourcev1
 func (b *deviceBinder) writeRetracted(ctx context.Context, pod *corev1.Pod, claim *resourcev1.ResourceClaim, allocation bool) *resourcev1.ResourceClaim {
 	client := b.client.ResourceV1().ResourceClaims(claim.Namespace)
 	latest, err := client.Get(ctx, claim.Name, metav1.GetOptions{})
-	if err != nil || latest.UID != claim.UID || !allocation && !resourceclaim.IsReservedForPod(pod, latest, false) {
+	if err != nil || !isOf(latest, claim) || !allocation && !resourceclaim.IsReservedForPod(pod, latest, false) {
 		return nil
 	}
 	latest.Status.ReservedFor = slices.DeleteFunc(latest.Status.ReservedFor, func(r resourcev1.ResourceClaimConsumerReference) bool { return r.UID == pod.UID })
@@ -162,7 +168,7 @@ func (b *deviceBinder) writeRetracted(ctx context.Context, pod *corev1.Pod, clai
 
 // idleClaim is a claim of p's with devices on nodes that p cannot have now, and that nobody else uses: others may do. nil: none.
 func idleClaim(c *cluster, p *podInfo, d *decision) *resourcev1.ResourceClaim {
-	if len(p.pod.Spec.ResourceClaims) == 0 || !slices.ContainsFunc(d.tally.rows, func(t tallied) bool { return t.why.text == devicesElsewhere }) {
+	if !c.devices.wanted(p) || !slices.ContainsFunc(d.tally.rows, func(t tallied) bool { return t.why.text == devicesElsewhere }) {
 		return nil
 	}
 	w, why := c.devices.claimsOf(p)

@@ -55,12 +55,16 @@ func (s *Scheduler) forgetSlice(o *resourcev1.ResourceSlice) {
 }
 
 func (s *Scheduler) observeDeviceClass(o *resourcev1.DeviceClass) {
-	s.cluster.devices.stock.SetClass(o)
+	if s.cluster.devices.stock.SetClass(o) {
+		s.cluster.forgetTables()
+	}
 	s.changed(&event{what: deviceClassChanged})
 }
 
 func (s *Scheduler) forgetDeviceClass(o *resourcev1.DeviceClass) {
-	s.cluster.devices.stock.DropClass(o.Name)
+	if s.cluster.devices.stock.DropClass(o.Name) {
+		s.cluster.forgetTables()
+	}
 }
 
 func (s *Scheduler) observeTaintRule(o *resourcev1.DeviceTaintRule) {
@@ -84,8 +88,8 @@ func lacksClaims(pod *corev1.Pod) bool {
 }
 
 // hintDevices: a claim helps the pods that name it, or all if devices came free.
-func hintDevices(_ *cluster, p *podInfo, e *event) bool {
-	if len(p.pod.Spec.ResourceClaims) == 0 {
+func hintDevices(c *cluster, p *podInfo, e *event) bool {
+	if !c.devices.wanted(p) {
 		return false
 	}
 	if e.what&deviceClaimChanged == 0 || e.what&devicesFreed != 0 {
@@ -97,5 +101,5 @@ func hintDevices(_ *cluster, p *podInfo, e *event) bool {
 			return true
 		}
 	}
-	return false
+	return e.claim == types.NamespacedName{Namespace: p.pod.Namespace, Name: specialName(p.pod)}
 }

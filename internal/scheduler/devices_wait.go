@@ -91,7 +91,7 @@ func (v *deviceState) lookAt(w *deviceWait) {
 // readiness reports whether all devices of a claim can be used, or what is wrong so that they never will. was is the claim as it
 // was when it got them.
 func readiness(c, was *resourcev1.ResourceClaim) (bool, error) {
-	if c == nil || c.UID != was.UID || c.Status.Allocation == nil {
+	if c == nil || !isOf(c, was) || c.Status.Allocation == nil {
 		return false, fmt.Errorf("claim %s lost its devices while they were made ready", was.Name)
 	}
 	ready := true

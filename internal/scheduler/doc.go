@@ -19,7 +19,8 @@
 //	explain.go    the condition and event that say why a pod has no node
 //	evict.go      what becomes of a plan: reservation, condition and deletion of the victims
 //	volumes.go    what is known of claims and volumes; volume_binding.go and volume_rules.go decide, volume_bind.go writes and waits
-//	devices.go    what is known of claims to devices (package devices finds devices for them); devices_bind.go writes, devices_wait.go waits
+//	devices.go    what is known of claims to devices (package devices finds devices for them); devices_bind.go writes, devices_wait.go waits,
+//	              devices_extended.go gives them to pods that ask for an extended resource
 //	gang.go       pods that get nodes together or not at all
 //	profile.go    from the configuration (package config) to the rules of each scheduler name
 //	consult.go    pods about which programs outside are asked (extender.go), while others are scheduled

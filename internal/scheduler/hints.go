@@ -32,8 +32,11 @@ func hintPorts(_ *cluster, p *podInfo, e *event) bool {
 	return freed != nil && slices.ContainsFunc(p.ports, func(want hostPort) bool { return slices.ContainsFunc(freed.ports, want.clashes) })
 }
 
-// hintResources: p would fit on the node if all less important pods left it.
-func hintResources(_ *cluster, p *podInfo, e *event) bool {
+// hintResources: p would fit on the node if all less important pods left it. A class of devices may be for what it lacks.
+func hintResources(c *cluster, p *podInfo, e *event) bool {
+	if e.what&deviceClassChanged != 0 {
+		return c.devices.backed(p)
+	}
 	n := e.node
 	if n == nil || n.object == nil {
 		return false
@@ -53,7 +56,7 @@ func hintResources(_ *cluster, p *podInfo, e *event) bool {
 		return false
 	}
 	for name, want := range p.asked.other { // what less important pods hold of these is not looked up
-		if want > n.allocatable.other[name] {
+		if want > n.allocatable.other[name] && !c.devices.byDevices(n, name) {
 			return false
 		}
 	}

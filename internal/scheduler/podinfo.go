@@ -44,6 +44,7 @@ type podInfo struct {
 	spread    spreadConstraints
 	class     *class // of a pod that waits; kept when it is placed
 	claims    []podClaim
+	extended  []extendedWant
 }
 
 func newPodInfo(pod *corev1.Pod) *podInfo {
@@ -56,6 +57,9 @@ func newPodInfo(pod *corev1.Pod) *podInfo {
 		claims:   podClaims(pod),
 	}
 	p.asked, p.compared = podRequests(pod)
+	if len(p.asked.other) > 0 {
+		p.extended = extendedWants(pod)
+	}
 	return p
 }
 

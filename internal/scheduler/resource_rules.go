@@ -11,8 +11,8 @@ import (
 
 const tooManyPods = "Too many pods"
 
-// filterResources compares what p asks with what is left of the node.
-func filterResources(_ *cluster, p *podInfo) check {
+// filterResources compares what p asks with what is left of the node. Where devices stand for a resource, their rule sees to it.
+func filterResources(c *cluster, p *podInfo) check {
 	const (
 		noCPU    = "Insufficient " + string(corev1.ResourceCPU)
 		noMemory = "Insufficient " + string(corev1.ResourceMemory)
@@ -32,12 +32,12 @@ func filterResources(_ *cluster, p *podInfo) check {
 		case room && cpu:
 			return reason{text: noMemory, final: want.memory > n.allocatable.memory}
 		}
-		return shortages(n, &want)
+		return shortages(c, n, &want)
 	}
 }
 
 // shortages names all that n has too little of.
-func shortages(n *node, want *resources) reason {
+func shortages(c *cluster, n *node, want *resources) reason {
 	var texts []string
 	why := reason{}
 	if n.asked.pods+1 > n.allocatable.pods {
@@ -53,6 +53,9 @@ func shortages(n *node, want *resources) reason {
 	compare(corev1.ResourceMemory, want.memory, n.allocatable.memory, n.asked.memory)
 	compare(corev1.ResourceEphemeralStorage, want.storage, n.allocatable.storage, n.asked.storage)
 	for _, name := range slices.Sorted(maps.Keys(want.other)) {
+		if c.devices.byDevices(n, name) {
+			continue
+		}
 		compare(name, want.other[name], n.allocatable.other[name], n.asked.other[name])
 	}
 	why.text = strings.Join(texts, "\n")

@@ -160,7 +160,16 @@ func (g *graph) podHandler() cache.ResourceEventHandler {
 func sameRefs(a, b *corev1.Pod) bool {
 	return a.UID == b.UID && a.Spec.NodeName == b.Spec.NodeName &&
 		len(a.Spec.EphemeralContainers) == len(b.Spec.EphemeralContainers) &&
-		len(a.Status.ResourceClaimStatuses) == len(b.Status.ResourceClaimStatuses)
+		len(a.Status.ResourceClaimStatuses) == len(b.Status.ResourceClaimStatuses) &&
+		extendedClaim(a) == extendedClaim(b)
+}
+
+// extendedClaim names the claim made for a pod's extended resources, if there is one.
+func extendedClaim(p *corev1.Pod) string {
+	if x := p.Status.ExtendedResourceClaimStatus; x != nil {
+		return x.ResourceClaimName
+	}
+	return ""
 }
 
 func (g *graph) setVolume(pv *corev1.PersistentVolume) {

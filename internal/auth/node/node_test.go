@@ -208,6 +208,14 @@ func TestGraphFollowsPods(t *testing.T) {
 	if len(g.pods)+len(g.nodes) != 0 {
 		t.Errorf("left behind: %v %v", g.pods, g.nodes)
 	}
+	h.OnAdd(bound, false)
+	extended := testPod("a", "web", "n1")
+	extended.Status.ExtendedResourceClaimStatus = &corev1.PodExtendedResourceClaimStatus{ResourceClaimName: "made"}
+	h.OnUpdate(bound, extended)
+	if !g.uses("n1", ref{"resourceclaims", "a", "made"}) {
+		t.Error("the claim made for extended resources is not its node's business")
+	}
+	h.OnDelete(extended)
 	again := testPod("a", "web", "n2")
 	again.UID = "other"
 	h.OnAdd(bound, false)

@@ -42,6 +42,7 @@ func podRefs(p *corev1.Pod) []ref {
 			add("resourceclaims", *c.ResourceClaimName)
 		}
 	}
+	add("resourceclaims", extendedClaim(p))
 	return distinct(refs)
 }
 

@@ -29,9 +29,14 @@ func done(pod *corev1.Pod) bool {
 	return podstate.Finished(pod) || pod.DeletionTimestamp != nil && pod.Spec.NodeName == ""
 }
 
+// claiming reports whether pod has to do with claims. One may have been made for extended resources that it asks for.
+func claiming(pod *corev1.Pod) bool {
+	return len(pod.Spec.ResourceClaims) > 0 || pod.Status.ExtendedResourceClaimStatus != nil
+}
+
 // claimNames are the claims that pod is known to use.
 func claimNames(pod *corev1.Pod) []string {
-	if len(pod.Spec.ResourceClaims) == 0 {
+	if !claiming(pod) {
 		return nil
 	}
 	var out []string

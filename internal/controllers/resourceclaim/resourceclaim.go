@@ -112,7 +112,7 @@ func podChanged(old, pod *corev1.Pod) []subject {
 	switch {
 	case pod == nil:
 		return claimsOf(old)
-	case len(pod.Spec.ResourceClaims) == 0:
+	case !claiming(pod):
 		return nil
 	case done(pod):
 		return claimsOf(pod)

@@ -62,6 +62,25 @@ func TestWhatAPodLacks(t *testing.T) {
 	}
 }
 
+// TestClaimForExtendedResources: it is one of its pod's claims although the pod names none.
+func TestClaimForExtendedResources(t *testing.T) {
+	t.Parallel()
+	pod := podWith()
+	if got := podChanged(nil, pod); got != nil {
+		t.Errorf("a pod without claims wakes %v", got)
+	}
+	pod.Status.ExtendedResourceClaimStatus = &corev1.PodExtendedResourceClaimStatus{ResourceClaimName: "special"}
+	if got := podChanged(nil, pod); len(got) != 1 || got[0].claim {
+		t.Errorf("one with such a claim wakes %v", got)
+	}
+	pod.Status.Phase = corev1.PodSucceeded
+	for name, got := range map[string][]subject{"ended": podChanged(pod, pod), "gone": podChanged(pod, nil)} {
+		if len(got) != 1 || !got[0].claim || got[0].Name != "special" || got[0].Namespace != "ns" {
+			t.Errorf("one that has %s wakes %v", name, got)
+		}
+	}
+}
+
 func TestGenerate(t *testing.T) {
 	t.Parallel()
 	template := &resourcev1.ResourceClaimTemplate{Spec: resourcev1.ResourceClaimTemplateSpec{

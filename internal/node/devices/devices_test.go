@@ -334,6 +334,54 @@ func TestPrepareAndRelease(t *testing.T) {
 }
 
 // TestManyPodsOfOneClaim: the driver is asked once.
+// TestExtendedResources: a container that asks for an extended resource gets the devices that the scheduler's claim has for it.
+func TestExtendedResources(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "p"}, Status: corev1.PodStatus{
+		ExtendedResourceClaimStatus: &corev1.PodExtendedResourceClaimStatus{ResourceClaimName: "x", RequestMappings: []corev1.ContainerExtendedResourceRequest{
+			{ContainerName: "one", ResourceName: "x.io/gpu", RequestName: "big"}, {ContainerName: "two", ResourceName: "x.io/gpu", RequestName: "small"}}}}}
+	claim := r.claim("x", pod)
+	v := newVendor()
+	r.start(v)
+	r.registered(v)
+	r.prepares(pod, "ResourceClaim ns/x was not created for Pod ns/p (Pod is not owner)")
+	r.own(claim, pod)
+	for name, want := range map[string]string{"one": "ResourceClaim x is not prepared", "none": ""} {
+		if got := r.gives(pod, name); got != want {
+			t.Errorf("container %s gets %q, want %q", name, got, want)
+		}
+	}
+	r.prepares(pod, "")
+	for name, want := range map[string]string{"one": "x.io/gpu=g0 x.io/gpu=all", "two": "x.io/gpu=g1 x.io/gpu=all", "none": ""} {
+		if got := r.gives(pod, name); got != want {
+			t.Errorf("container %s gets %q, want %q", name, got, want)
+		}
+	}
+	if err := r.Release(t.Context(), pod.UID); err != nil || v.counts(claim.UID) != [2]int{1, 1} {
+		t.Errorf("%v, prepared and released %v times", err, v.counts(claim.UID))
+	}
+}
+
+// own makes a claim one that was made for pod.
+func (r *rig) own(claim *resourcev1.ResourceClaim, pod *corev1.Pod) {
+	r.t.Helper()
+	claim.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(pod, corev1.SchemeGroupVersion.WithKind("Pod"))}
+	if _, err := r.client.ResourceV1().ResourceClaims("ns").Update(r.t.Context(), claim, metav1.UpdateOptions{}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// gives are the devices of a container that names no claim.
+func (r *rig) gives(pod *corev1.Pod, container string) string {
+	r.t.Helper()
+	out, err := r.For(pod, &corev1.Container{Name: container})
+	if err != nil {
+		return err.Error()
+	}
+	return strings.Join(out, " ")
+}
+
 func TestManyPodsOfOneClaim(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

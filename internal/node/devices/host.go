@@ -63,21 +63,32 @@ func (h *Host) Prepare(ctx context.Context, pod *corev1.Pod) error {
 		if name == nil {
 			continue // it does without
 		}
-		claim, err := h.client.ResourceV1().ResourceClaims(pod.Namespace).Get(ctx, *name, metav1.GetOptions{})
-		if err != nil {
-			return fmt.Errorf("fetch ResourceClaim %s referenced by pod %s: %w", *name, pod.Name, err)
+		if err := h.prepareNamed(ctx, pod, *name, owned); err != nil {
+			return err
 		}
-		if owned {
-			if err := resourceclaim.IsForPod(pod, claim, false); err != nil {
-				return err
-			}
+	}
+	if x := pod.Status.ExtendedResourceClaimStatus; x != nil && x.ResourceClaimName != "" {
+		return h.prepareNamed(ctx, pod, x.ResourceClaimName, true)
+	}
+	return nil
+}
+
+// prepareNamed prepares one claim. An owned one must have been made for pod.
+func (h *Host) prepareNamed(ctx context.Context, pod *corev1.Pod, name string, owned bool) error {
+	claim, err := h.client.ResourceV1().ResourceClaims(pod.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("fetch ResourceClaim %s referenced by pod %s: %w", name, pod.Name, err)
+	}
+	if owned {
+		if err := resourceclaim.IsForPod(pod, claim, false); err != nil {
+			return err
 		}
-		if !resourceclaim.IsReservedForPod(pod, claim, false) || claim.Status.Allocation == nil {
-			return fmt.Errorf("pod %s (%s) is not allowed to use ResourceClaim %s (%s)", pod.Name, pod.UID, claim.Name, claim.UID)
-		}
-		if err := h.prepare(ctx, pod.UID, claim); err != nil {
-			return fmt.Errorf("prepare ResourceClaim %s: %w", claim.Name, err)
-		}
+	}
+	if !resourceclaim.IsReservedForPod(pod, claim, false) || claim.Status.Allocation == nil {
+		return fmt.Errorf("pod %s (%s) is not allowed to use ResourceClaim %s (%s)", pod.Name, pod.UID, claim.Name, claim.UID)
+	}
+	if err := h.prepare(ctx, pod.UID, claim); err != nil {
+		return fmt.Errorf("prepare ResourceClaim %s: %w", claim.Name, err)
 	}
 	return nil
 }
@@ -223,30 +234,35 @@ func (h *Host) tellGone(ctx context.Context, name string, s *claimState) error {
 	return nil
 }
 
+// Wants reports whether a container gets devices from a claim of its pod's, by its own words or through an extended resource.
+func Wants(pod *corev1.Pod, container *corev1.Container) bool {
+	x := pod.Status.ExtendedResourceClaimStatus
+	return len(container.Resources.Claims) > 0 || x != nil &&
+		slices.ContainsFunc(x.RequestMappings, func(m corev1.ContainerExtendedResourceRequest) bool { return m.ContainerName == container.Name })
+}
+
 // For is what the container runtime calls the devices that a container gets from its pod's claims, which have been prepared.
 func (h *Host) For(pod *corev1.Pod, container *corev1.Container) ([]string, error) {
-	if len(container.Resources.Claims) == 0 {
+	if !Wants(pod, container) {
 		return nil, nil
 	}
-	used := h.usedBy(pod.UID)
-	var out []string
 	for _, want := range container.Resources.Claims {
 		at := slices.IndexFunc(pod.Spec.ResourceClaims, func(ref corev1.PodResourceClaim) bool { return ref.Name == want.Name })
 		if at < 0 {
 			return nil, fmt.Errorf("container %s uses the claim %s, which its pod has not", container.Name, want.Name)
 		}
-		name, _, err := resourceclaim.Name(pod, &pod.Spec.ResourceClaims[at])
-		if err != nil {
+		if _, _, err := resourceclaim.Name(pod, &pod.Spec.ResourceClaims[at]); err != nil {
 			return nil, err
 		}
-		if name == nil {
-			continue
-		}
-		s := slices.IndexFunc(used, func(s *claimState) bool { return s.Namespace == pod.Namespace && s.Name == *name })
+	}
+	used := h.usedBy(pod.UID)
+	var out []string
+	for _, want := range partsOf(pod, container) {
+		s := slices.IndexFunc(used, func(s *claimState) bool { return s.Namespace == pod.Namespace && s.Name == want.claim })
 		if s < 0 {
-			return nil, fmt.Errorf("ResourceClaim %s is not prepared", *name)
+			return nil, fmt.Errorf("ResourceClaim %s is not prepared", want.claim)
 		}
-		for _, id := range used[s].ids(want.Request) {
+		for _, id := range used[s].ids(want.request) {
 			if !slices.Contains(out, id) {
 				out = append(out, id)
 			}

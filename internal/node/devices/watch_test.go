@@ -53,7 +53,7 @@ func TestHealthOfClaimedDevices(t *testing.T) {
 			pod.Spec.Containers = []corev1.Container{uses("all", corev1.ResourceClaim{Name: "gpu"}), uses("one", corev1.ResourceClaim{Name: "gpu", Request: "small"}), uses("none"), uses("extended")}
 			pod.Status.ExtendedResourceClaimStatus = &corev1.PodExtendedResourceClaimStatus{ResourceClaimName: "x",
 				RequestMappings: []corev1.ContainerExtendedResourceRequest{{ContainerName: "extended", ResourceName: "x.io/gpu", RequestName: "big"}}}
-			r.claim("x", pod)
+			r.own(r.claim("x", pod), pod)
 			v := newVendor()
 			v.reports = make(chan kubeletplugin.DeviceHealthReport)
 			r.start(v, options...)

@@ -14,6 +14,7 @@ import (
 
 	"canopus/internal/node/cri"
 	"canopus/internal/node/crispec"
+	"canopus/internal/node/devices"
 	"canopus/internal/node/env"
 	"canopus/internal/node/hooks"
 	"canopus/internal/node/images"
@@ -331,7 +332,7 @@ func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, s Start, 
 
 // devices are those that the container gets from its pod's claims.
 func (w *worker) devices(ctx context.Context, pod *corev1.Pod, c *corev1.Container) ([]string, error) {
-	if len(c.Resources.Claims) == 0 {
+	if !devices.Wants(pod, c) {
 		return nil, nil
 	}
 	// Prepared before the sandbox was, unless that was by a program that knew nothing of devices.

@@ -27,6 +27,7 @@ type ID struct{ Driver, Pool, Device string }
 // that changed. It also remembers what selectors said of devices. One goroutine at a time may use it.
 type Inventory struct {
 	classes  map[string]*resourcev1.DeviceClass
+	extended map[corev1.ResourceName]*resourcev1.DeviceClass // by the resource that they stand for
 	rules    map[string]*resourcev1.DeviceTaintRule
 	slices   map[string]*resourcev1.ResourceSlice
 	byPool   map[poolKey]map[string]*resourcev1.ResourceSlice
@@ -104,11 +105,45 @@ func (v *Inventory) DropSlice(name string) {
 	v.stale[key] = true
 }
 
-// SetClass takes in a class, new or changed.
-func (v *Inventory) SetClass(c *resourcev1.DeviceClass) { v.classes[c.Name] = c }
+// SetClass takes in a class, new or changed. It reports whether extended resources have come to mean other devices.
+func (v *Inventory) SetClass(c *resourcev1.DeviceClass) bool {
+	v.classes[c.Name] = c
+	return v.index()
+}
 
-// DropClass forgets a class.
-func (v *Inventory) DropClass(name string) { delete(v.classes, name) }
+// DropClass forgets a class. It reports what SetClass does.
+func (v *Inventory) DropClass(name string) bool {
+	delete(v.classes, name)
+	return v.index()
+}
+
+// ClassFor is the class whose devices stand for an extended resource, or nil.
+func (v *Inventory) ClassFor(name corev1.ResourceName) *resourcev1.DeviceClass {
+	return v.extended[name]
+}
+
+// index finds out anew which class stands for which resource: each for one that has its name, and the newest of those that want
+// to for another. It reports whether that has changed.
+func (v *Inventory) index() bool {
+	was := v.extended
+	v.extended = make(map[corev1.ResourceName]*resourcev1.DeviceClass, len(was))
+	for _, c := range v.classes {
+		v.extended[corev1.ResourceName(resourcev1.ResourceDeviceClassPrefix+c.Name)] = c
+		if c.Spec.ExtendedResourceName == nil {
+			continue
+		}
+		name := corev1.ResourceName(*c.Spec.ExtendedResourceName)
+		if other := v.extended[name]; other == nil || supersedes(c, other) {
+			v.extended[name] = c
+		}
+	}
+	return !maps.EqualFunc(was, v.extended, func(a, b *resourcev1.DeviceClass) bool { return a.Name == b.Name })
+}
+
+// supersedes reports whether c is the newer, or of equal age and by name the first.
+func supersedes(c, other *resourcev1.DeviceClass) bool {
+	return cmp.Or(other.CreationTimestamp.Compare(c.CreationTimestamp.Time), strings.Compare(c.Name, other.Name)) < 0
+}
 
 // SetRule takes in a taint rule, new or changed.
 func (v *Inventory) SetRule(r *resourcev1.DeviceTaintRule) {
