@@ -134,6 +134,8 @@ func TestStatefulSet(t *testing.T) {
 		"policy":       {func(s *appsv1.StatefulSetSpec) { s.PodManagementPolicy = "x" }, nil, "spec.podManagementPolicy"},
 		"scaled":       {func(s *appsv1.StatefulSetSpec) { s.Replicas = ptr.To(int32(3)) }, set(plain), ""},
 		"service name": {func(s *appsv1.StatefulSetSpec) { s.ServiceName = "b" }, set(plain), "spec"},
+		"no label":     {func(s *appsv1.StatefulSetSpec) { s.ServiceName = "a.b" }, nil, "spec.serviceName"},
+		"old no label": {func(s *appsv1.StatefulSetSpec) { s.ServiceName = "a.b" }, set(func(s *appsv1.StatefulSetSpec) { s.ServiceName = "a.b" }), ""},
 	} {
 		var old kinds.Object
 		if tc.old != nil {

@@ -39,7 +39,7 @@ func StatefulSet() *kinds.Kind {
 			kinds.Bump(obj, old, !equal(obj.Spec, old.Spec))
 		},
 		Generation:     true,
-		Validate:       validateStatefulSet,
+		Validate:       validateNewStatefulSet,
 		ValidateUpdate: validateStatefulSetUpdate,
 		Warnings:       statefulSetWarnings,
 		Columns: append([]metav1.TableColumnDefinition{
@@ -98,6 +98,16 @@ func defaultStatefulSet(set *appsv1.StatefulSet) {
 			t.Status.Phase = corev1.ClaimPending
 		}
 	}
+}
+
+// validateNewStatefulSet wants what becomes the subdomain of pods to be fit for that. It cannot be changed later, so that old sets
+// with another are left alone.
+func validateNewStatefulSet(set *appsv1.StatefulSet) field.ErrorList {
+	errs := validateStatefulSet(set)
+	if name := set.Spec.ServiceName; name != "" {
+		errs = append(errs, check.Label(name, field.NewPath("spec", "serviceName"))...)
+	}
+	return errs
 }
 
 func validateStatefulSet(set *appsv1.StatefulSet) field.ErrorList {
