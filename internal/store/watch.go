@@ -22,6 +22,9 @@ type Watcher struct {
 	closing sync.Once
 
 	// Guarded by r.mu.
+	set           *watcherSet // where the applier finds it; nil: it does not
+	before, after *Watcher    // in set
+
 	cursor uint64 // number of the next record to look at
 	idle   bool   // every record so far was looked at or does not concern the watcher: cursor counts for nothing
 	err    error  // why the watch has ended
@@ -32,6 +35,7 @@ type Watcher struct {
 	next     string
 	behind   bool // records up to the ring have still to come from etcd's history
 	position int64
+	drained  bool // take has seen the end: there is nothing to look at before the next wake-up
 	scratch  []*record
 	out      []Event
 	bookmark clock.Timer
@@ -204,17 +208,17 @@ func (w *Watcher) ready(ctx context.Context) ([]Event, error) {
 			return w.out, nil
 		}
 	}
-	for {
-		more, err := w.take()
-		if err != nil {
+	for !w.drained {
+		if err := w.take(); err != nil {
 			return nil, err
 		}
 		w.tell(w.scratch)
 		clear(w.scratch)
-		if len(w.out) > 0 || !more {
-			return w.out, nil
+		if len(w.out) > 0 {
+			break
 		}
 	}
+	return w.out, nil
 }
 
 // ended is why the watch is over, or nil.
@@ -243,23 +247,23 @@ func (w *Watcher) initial() ([]Event, error) {
 	return w.out, nil
 }
 
-// take copies the next records of the ring to scratch; more says that others follow.
-func (w *Watcher) take() (more bool, err error) {
+// take copies the next records of the ring to scratch.
+func (w *Watcher) take() error {
 	w.scratch = w.scratch[:0]
 	r := w.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if w.err != nil {
-		return false, w.err
+		return w.err
 	}
 	_, reached := r.now()
 	if w.idle {
-		w.position = max(w.position, reached)
-		return false, nil
+		w.position, w.drained = max(w.position, reached), true
+		return nil
 	}
 	if w.cursor < r.ring.first {
 		w.end(ErrOvertaken)
-		return false, w.err
+		return w.err
 	}
 	var last int64
 	for ; w.cursor != r.ring.end; w.cursor++ {
@@ -270,12 +274,12 @@ func (w *Watcher) take() (more bool, err error) {
 		w.scratch, last = append(w.scratch, rec), rec.rev
 	}
 	if w.cursor == r.ring.end {
-		w.idle = true
+		w.idle, w.drained = true, true
 		w.position = max(w.position, reached)
-		return false, nil
+		return nil
 	}
-	w.position = max(w.position, last)
-	return true, nil
+	w.position, w.drained = max(w.position, last), false
+	return nil
 }
 
 // tell appends what records mean to this watcher.
@@ -301,10 +305,11 @@ func (w *Watcher) wait(ctx context.Context) ([]Event, error) {
 	}
 	select {
 	case <-w.wakeUp:
+		w.drained = false
 		return nil, nil
 	case <-due:
 		w.bookmark.Reset(bookmarkEvery)
-		if _, err := w.take(); err != nil { // moves position to the applied revision; records go first
+		if err := w.take(); err != nil { // moves position to the applied revision; records go first
 			return nil, err
 		}
 		w.tell(w.scratch)
