@@ -38,17 +38,24 @@ func whyCommand() *cobra.Command {
 		Short: "Explain the state of an object, and what to do when it is not well",
 		Long: `Explain the state of an object: follow the chain from a refused quota over the scheduler's verdict, volumes, images, init
 containers and probes to exit codes and last log lines, and say what to do. Pods, workloads, Jobs, CronJobs, claims, Services
-and nodes have a chain; of other kinds conditions and warnings are told. It sees what the user of the kubeconfig may see.
+and nodes have a chain, as have autoscalers, disruption budgets and resource claims; of other kinds conditions and warnings are told. It
+sees what the user of the kubeconfig may see.
+
+With -o json the answer is one object: kind, namespace, name, state (fine, waiting or broken), summary, and findings, a list in the order
+of the chain. Each has link (quota, schedule, volume, image, probe, …), severity (error, warning, waiting or note), reason, object, message
+and, where there is more to say, count, of and objects (the pods that have it), details, container and log, verdict (what the scheduler
+found, per node) and do (what to do). For a pod, verdict says how it got its node; unseen lists what could not be looked at. Fields are
+added in later versions, never renamed or removed.
 
 Exit code 0: it is as declared; 1: that could not be found out; 2: something is wrong; 3: nothing is wrong, but it is not
 there yet.`,
 		Example: "  canopus why deployment/web\n  canopus why pod/web-0 -n shop\n  canopus why node/n1 -o json",
-		Args:    cobra.RangeArgs(1, 2),
+		Args:    cobra.ArbitraryArgs, // why.ParseTarget says it better
 	}
 	c.Flags().StringVar(&a.kubeconfig, "kubeconfig", "", "kubeconfig of the user who asks (default: KUBECONFIG, else the admin's of this machine, else ~/.kube/config)")
 	c.Flags().StringVar(&a.context, "context", "", "context of the kubeconfig")
 	c.Flags().StringVarP(&a.namespace, "namespace", "n", "", "namespace of the object (default: that of the context)")
-	c.Flags().StringVarP(&a.output, "output", "o", "", "json")
+	c.Flags().StringVarP(&a.output, "output", "o", "", "json: as one JSON object, see above")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, cancel := context.WithTimeout(cmd.Context(), whyTime)
 		defer cancel()

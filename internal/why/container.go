@@ -46,10 +46,7 @@ func (c container) waiting(w *corev1.ContainerStateWaiting) Finding {
 	case "CreateContainerConfigError":
 		out := c.finding(LinkConfig, Error, w.Reason)
 		out.Message = c.name() + " cannot be configured: " + w.Message
-		out.Do = "mend what the message says; the node tries again by itself"
-		if kind, name := missing(w.Message); kind != "" {
-			out.Do = fmt.Sprintf("make %s %s, or take it out of the pod; the node tries again by itself", kind, name)
-		}
+		out.Do = missingAdvice(w.Message)
 		out.key = "config " + c.spec.Name + w.Message
 		return out
 	case "CrashLoopBackOff", "", "ContainerCreating", "PodInitializing":
@@ -77,7 +74,7 @@ func (c container) image(w *corev1.ContainerStateWaiting) Finding {
 	if e := c.containerEvent(c.pod, c.spec.Name, "Failed", "Failed to pull image"); e != nil && (message == "" || !strings.Contains(message, ":") || w.Reason == "ImagePullBackOff") {
 		message = e.Message
 	}
-	out.Message = fmt.Sprintf("image %s of %s cannot be had: %s", c.spec.Image, c.name(), orElse(message, w.Reason))
+	out.Message = fmt.Sprintf("image %s of %s cannot be had: %s", c.spec.Image, c.name(), orElse(core(message), w.Reason))
 	lower := strings.ToLower(message)
 	switch {
 	case w.Reason == "InvalidImageName":
@@ -92,6 +89,23 @@ func (c container) image(w *corev1.ContainerStateWaiting) Finding {
 		out.Do = "correct the image's name and tag; the node tries again by itself"
 	}
 	return out
+}
+
+// core leaves of why a pull failed what its frames do not say already: that it failed, and for which image.
+func core(message string) string {
+	for _, frame := range []string{"Failed to pull image ", "rpc error: code = ", "failed to pull and unpack image ", "failed to resolve reference ", "failed to do request: "} {
+		rest, framed := strings.CutPrefix(message, frame)
+		switch {
+		case !framed:
+		case strings.HasPrefix(rest, `"`):
+			message = after(rest, `": `)
+		case strings.HasSuffix(frame, "= "):
+			message = after(rest, " desc = ")
+		default:
+			message = rest
+		}
+	}
+	return message
 }
 
 func (c container) terminated(t *corev1.ContainerStateTerminated) []Finding {

@@ -191,16 +191,22 @@ func (f *Facts) setUpFailed(p *corev1.Pod, e *corev1.Event) Finding {
 		out.Do = "see what holds the volume: a pod on another node that still uses it, or the driver's controller"
 		return out
 	}
-	kind, name := missing(e.Message)
-	if kind == "" {
-		out.Do = "mend what the message says; the node tries again by itself"
-		return out
-	}
-	out.Do = fmt.Sprintf("make %s %s, or take it out of the pod; the node tries again by itself", kind, name)
+	out.Do = missingAdvice(e.Message)
 	return out
 }
 
-// missing reads from a message which ConfigMap or Secret there is not, or lacks a key.
+// missingAdvice says what to do about a ConfigMap or Secret that a message says is not there, or lacks a key.
+func missingAdvice(message string) string {
+	if kind, name := missing(message); kind != "" {
+		return fmt.Sprintf("make %s %s, or take it out of the pod; the node tries again by itself", kind, name)
+	}
+	if words := strings.Fields(after(message, "couldn't find key ")); len(words) >= 4 && words[1] == "in" && (words[2] == "ConfigMap" || words[2] == "Secret") {
+		return fmt.Sprintf("put the key %s into %s %s, or correct the key in the pod; the node tries again by itself", words[0], words[2], after(words[3], "/"))
+	}
+	return "mend what the message says; the node tries again by itself"
+}
+
+// missing reads from a message which ConfigMap or Secret there is not.
 func missing(message string) (kind, name string) {
 	for _, word := range []string{"configmap", "secret"} {
 		for _, open := range []string{word + ` "`, word + ` \"`} {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -360,5 +361,67 @@ func check(t *testing.T, r *Report, want, message, do string) {
 	}
 	if r.State != state {
 		t.Errorf("state %s, want %s", r.State, state)
+	}
+}
+
+func TestAmount(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       corev1.ResourceName
+		text, want string
+	}{
+		{corev1.ResourceCPU, "1000", "1000 cpu"}, {corev1.ResourceCPU, "250m", "0.25 cpu"}, {corev1.ResourceMemory, "900Gi", "900Gi memory"},
+		{corev1.ResourceMemory, "24581684Ki", "23.4Gi memory"}, {corev1.ResourceMemory, "1073741823", "1023.9Mi memory"}, {corev1.ResourceMemory, "1234567", "1.1Mi memory"},
+		{corev1.ResourceMemory, "100", "100 memory"}, {corev1.ResourceEphemeralStorage, "1e18", "1e18 ephemeral-storage"}, {"x.io/gpu", "16777216", "16777216 x.io/gpu"},
+	} {
+		if got := amount(tt.name, resource.MustParse(tt.text)); got != tt.want {
+			t.Errorf("%s of %s is told as %q, want %q", tt.text, tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestLargest: what a pod asks for is compared with the largest node of each resource.
+func TestLargest(t *testing.T) {
+	t.Parallel()
+	f := empty(t)
+	f.AllNodes = true
+	f.Nodes["n2"] = read[corev1.Node](t, "metadata: {name: n2}\nstatus: {allocatable: {cpu: '2', memory: 16777216Ki}}")
+	p := read[corev1.Pod](t, "spec: {containers: [{name: a, resources: {requests: {cpu: '5', memory: 32Gi}}}]}")
+	want := "ask for less than 5 cpu and 32Gi memory (the largest node, n1, has 4 cpu in all; the largest node, n2, has 16Gi memory in all), or add a larger node"
+	if got := f.roomAdvice(p); got != want {
+		t.Errorf("got %s", got)
+	}
+	f.Nodes["n2"].Status.Allocatable[corev1.ResourceCPU] = resource.MustParse("4500m")
+	if got := f.roomAdvice(p); !strings.Contains(got, "(the largest node, n2, has 4.5 cpu and 16Gi memory in all)") {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestCoreOfAPull(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"": "", "Back-off": "Back-off",
+		`Failed to pull image "a/b:1": rpc error: code = Unknown desc = failed to pull and unpack image "docker.io/a/b:1": failed to resolve reference "docker.io/a/b:1": failed to do request: Head "https://x": refused`: `Head "https://x": refused`,
+		`rpc error: code = NotFound desc = failed to pull and unpack image "docker.io/a/b:1": docker.io/a/b:1: not found`:                                                                                                  "docker.io/a/b:1: not found",
+		`Failed to pull image "cut off`: `"cut off`,
+	} {
+		if got := core(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestMissingAdvice(t *testing.T) {
+	t.Parallel()
+	for message, want := range map[string]string{
+		`configmap "settings" not found`:                               "make ConfigMap settings, or take it out of the pod; the node tries again by itself",
+		"couldn't find key nokey in ConfigMap shop/settings":           "put the key nokey into ConfigMap settings, or correct the key in the pod; the node tries again by itself",
+		"couldn't find key a.b in Secret shop/password":                "put the key a.b into Secret password, or correct the key in the pod; the node tries again by itself",
+		"couldn't find key":                                            "mend what the message says; the node tries again by itself",
+		"container has runAsNonRoot and image will run as root (main)": "mend what the message says; the node tries again by itself",
+	} {
+		if got := missingAdvice(message); got != want {
+			t.Errorf("%s: %s", message, got)
+		}
 	}
 }

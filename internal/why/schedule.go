@@ -3,10 +3,12 @@ package why
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
 
 	"canopus/internal/verdict"
@@ -210,31 +212,53 @@ func labelsOf(p *corev1.Pod) string {
 // roomAdvice tells by how much a pod is too large for the largest node, if it is.
 func (f *Facts) roomAdvice(p *corev1.Pod) string {
 	wanted := resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{})
-	var never, asks []string
+	var asks, never []string
+	most := map[string][]string{} // what the largest nodes have in all, of what is too much for them
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		want := wanted[name]
 		if want.IsZero() {
 			continue
 		}
-		asks = append(asks, fmt.Sprintf("%s %s", want.String(), name))
-		largest, where := corev1.ResourceList{}, ""
-		for _, node := range f.Nodes {
-			if node == nil {
-				continue
-			}
-			has := node.Status.Allocatable[name]
-			if now := largest[name]; where == "" || has.Cmp(now) > 0 || has.Cmp(now) == 0 && node.Name < where {
-				largest[name], where = has, node.Name
-			}
+		asks = append(asks, amount(name, want))
+		if where, has := f.largest(name); f.AllNodes && where != "" && has.Cmp(want) < 0 {
+			most[where] = append(most[where], amount(name, has))
 		}
-		if has := largest[name]; f.AllNodes && where != "" && has.Cmp(want) < 0 {
-			never = append(never, fmt.Sprintf("the largest node, %s, has %s %s in all", where, has.String(), name))
-		}
+	}
+	for _, where := range slices.Sorted(maps.Keys(most)) {
+		never = append(never, fmt.Sprintf("the largest node, %s, has %s in all", where, strings.Join(most[where], " and ")))
 	}
 	if len(never) > 0 {
-		return fmt.Sprintf("ask for less than %s (%s), or add a larger node", strings.Join(asks, " and "), strings.Join(never, ", "))
+		return fmt.Sprintf("ask for less than %s (%s), or add a larger node", strings.Join(asks, " and "), strings.Join(never, "; "))
 	}
 	return "free " + strings.Join(asks, " and ") + " on a node, ask for less, or add a node"
+}
+
+// largest is the node that has most of a resource to give, and how much that is.
+func (f *Facts) largest(resource corev1.ResourceName) (where string, has apiresource.Quantity) {
+	for _, name := range slices.Sorted(maps.Keys(f.Nodes)) {
+		if node := f.Nodes[name]; node != nil {
+			if q := node.Status.Allocatable[resource]; where == "" || q.Cmp(has) > 0 {
+				where, has = name, q
+			}
+		}
+	}
+	return where, has
+}
+
+// amount is a quantity as people say it: CPU as a number, bytes in the unit that leaves few digits, rounded down.
+func amount(name corev1.ResourceName, q apiresource.Quantity) string {
+	const step = 1024
+	switch {
+	case name == corev1.ResourceCPU:
+		return fmt.Sprintf("%g cpu", float64(q.MilliValue())/1000)
+	case (name == corev1.ResourceMemory || name == corev1.ResourceEphemeralStorage) && q.Value() >= step*step && len(q.String()) > 6:
+		n, units := float64(q.Value())/step, []string{"Ki", "Mi", "Gi", "Ti", "Pi", "Ei"}
+		for n >= step && len(units) > 1 {
+			n, units = n/step, units[1:]
+		}
+		return fmt.Sprintf("%g%s %s", math.Floor(n*10)/10, units[0], name)
+	}
+	return fmt.Sprintf("%s %s", q.String(), name)
 }
 
 // taintAdvice names the taints that keep a pod off.

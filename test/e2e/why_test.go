@@ -40,7 +40,7 @@ const sleeper = `{terminationGracePeriodSeconds: 1, containers: [{name: main, im
 func faults(ns string) []fault {
 	in := "kubectl -n " + ns + " "
 	return []fault{
-		{target: "pod/too-large", found: "schedule error Unschedulable", message: "1 Insufficient cpu", advice: "ask for less than 1k cpu (the largest node, node-1, has "},
+		{target: "pod/too-large", found: "schedule error Unschedulable", message: "1 Insufficient cpu", advice: "ask for less than 1000 cpu (the largest node, node-1, has "},
 		{target: "pod/choosy", found: "schedule error Unschedulable", message: "didn't match Pod's node affinity/selector", advice: "`kubectl label node NAME e2e-why=yes`", cure: []string{"label", "node", harness.NodeName, "e2e-why=yes"}},
 		{target: "pod/gated", found: "schedule waiting SchedulingGated", message: "example.com/wait", advice: "spec.schedulingGates"},
 		{target: "pod/other-scheduler", found: "schedule error NotTried", message: "scheduler nobody has not said anything about it for ", advice: "start a scheduler that goes by the name nobody"},
@@ -116,9 +116,9 @@ func whys(t *testing.T, s *scenario) {
 	t.Run("rights", func(t *testing.T) { t.Parallel(); s.lookWithFewRights(t) })
 	t.Run("unknown", func(t *testing.T) {
 		t.Parallel()
-		for _, args := range []string{"pod/absent", "gadget/x", "pod"} {
-			if r := s.why(t, args); r.Code != 1 || r.Stderr == "" || r.Stdout != "" {
-				t.Errorf("why %s: %v", args, r)
+		for _, args := range [][]string{{"pod/absent"}, {"gadget/x"}, {"pod"}, {}, {"pod", "a", "b"}} {
+			if r := s.why(t, args...); r.Code != 1 || r.Stderr == "" || r.Stdout != "" {
+				t.Errorf("why %v: %v", args, r)
 			}
 		}
 	})
