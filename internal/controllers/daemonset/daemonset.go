@@ -230,7 +230,7 @@ func (c *Controller) visible(ds *appsv1.DaemonSet, pods []*corev1.Pod, seen stri
 
 func (c *Controller) apply(ctx context.Context, ds *appsv1.DaemonSet, hash string, a actions) error {
 	for _, e := range a.events {
-		c.Events.Event(ds, corev1.EventTypeWarning, e.reason, e.message)
+		c.Events.Event(ds, e.kind, e.reason, e.message)
 	}
 	failed := reconcile.Parallel(ctx, len(a.remove), func(ctx context.Context, i int) error { return c.remove(ctx, ds, a.remove[i]) })
 	if len(failed) > 0 {

@@ -33,14 +33,14 @@ type actions struct {
 	after  time.Duration // look again by then; 0: when something changes
 }
 
-type event struct{ reason, message string }
+type event struct{ kind, reason, message string }
 
 // planner is one decision in the making.
 type planner struct {
 	observed
 	now                time.Time
 	a                  actions
-	byNode             map[string][]*corev1.Pod // oldest first; without deleted pods that have ended
+	byNode             map[string][]*corev1.Pod // bound ones first, then the oldest; without deleted pods that have ended
 	should             []string                 // nodes that should run a pod
 	surge, unavailable int
 }
@@ -55,7 +55,7 @@ func plan(o observed, now time.Time) actions {
 	}
 	for _, pods := range p.byNode {
 		slices.SortFunc(pods, func(a, b *corev1.Pod) int {
-			return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+			return cmp.Or(bound(b)-bound(a), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 		})
 	}
 	p.survey()
@@ -69,6 +69,14 @@ func plan(o observed, now time.Time) actions {
 	}
 	p.a.create, p.a.remove = p.a.create[:min(len(p.a.create), burst)], p.a.remove[:min(len(p.a.remove), burst)]
 	return p.a
+}
+
+// bound is 1 for a pod that has its node, else 0.
+func bound(p *corev1.Pod) int {
+	if p.Spec.NodeName != "" {
+		return 1
+	}
+	return 0
 }
 
 // target is the node that a pod runs on or is meant for.
@@ -207,14 +215,15 @@ func (p *planner) surging() bool {
 
 // replace deletes a pod that has ended. One that failed soon after its start waits as long as it has lived.
 func (p *planner) replace(node string, x *corev1.Pod) {
-	reason, words := "FailedDaemonPod", "failed daemon pod "+x.Name+" on node "+node+", will try to kill it"
+	name := x.Namespace + "/" + x.Name + " on node " + node
+	e := event{corev1.EventTypeWarning, "FailedDaemonPod", "Found failed daemon pod " + name + ", will try to kill it"}
 	if x.Status.Phase == corev1.PodSucceeded {
-		reason, words = "SucceededDaemonPod", "succeeded daemon pod "+x.Name+" on node "+node+", will try to delete it"
+		e = event{corev1.EventTypeNormal, "SucceededDaemonPod", "Found succeeded daemon pod " + name + ", will try to delete it"}
 	} else if wait := p.pause(node) - p.now.Sub(x.CreationTimestamp.Time); wait > 0 {
 		p.soon(wait)
 		return
 	}
-	p.a.events = append(p.a.events, event{reason, "Found " + words})
+	p.a.events = append(p.a.events, e)
 	p.a.remove = append(p.a.remove, x)
 }
 
@@ -310,15 +319,15 @@ func (p *planner) status() appsv1.DaemonSetStatus {
 			continue
 		}
 		s.CurrentNumberScheduled++
-		newest := pods[len(pods)-1]
-		if p.updated(newest) {
+		oldest := pods[0] // until it has left it speaks for its node: a rollout with surge is not over when the new pods are made
+		if p.updated(oldest) {
 			s.UpdatedNumberScheduled++
 		}
-		if slices.ContainsFunc(pods, podstate.Ready) {
+		if podstate.Ready(oldest) {
 			s.NumberReady++
-		}
-		if slices.ContainsFunc(pods, p.available) {
-			s.NumberAvailable++
+			if p.available(oldest) {
+				s.NumberAvailable++
+			}
 		}
 	}
 	s.NumberUnavailable = s.DesiredNumberScheduled - s.NumberAvailable

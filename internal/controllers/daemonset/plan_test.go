@@ -187,3 +187,49 @@ func TestRolloutBounds(t *testing.T) {
 		}
 	}
 }
+
+// TestSurgeIsNotOver is about a node where the new pod runs beside the old one: it counts as updated when the old one has left.
+func TestSurgeIsNotOver(t *testing.T) {
+	t.Parallel()
+	w := &world{ds: setOf(0, 1), hash: "v0", now: epoch, nodes: []*corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "n"}}}}
+	r := rand.New(rand.NewPCG(1, 1))
+	w.step()
+	w.live(r)
+	w.step()
+	if s := w.ds.Status; s.UpdatedNumberScheduled != 1 || s.NumberAvailable != 1 {
+		t.Fatalf("at rest: %+v", s)
+	}
+	w.hash, w.now = "v1", w.now.Add(time.Minute)
+	w.step()
+	w.step()
+	if s := w.ds.Status; len(w.pods) != 2 || s.UpdatedNumberScheduled != 0 || s.NumberAvailable != 1 {
+		t.Errorf("two pods: %+v", s)
+	}
+	w.pods[1].Status = w.pods[0].Status // it runs
+	w.step()                            // the old one is told to go
+	if s := w.ds.Status; s.UpdatedNumberScheduled != 0 || w.pods[0].DeletionTimestamp == nil {
+		t.Errorf("the old pod leaves: %+v", s)
+	}
+	w.pods = w.pods[1:]
+	w.step()
+	if s := w.ds.Status; s.UpdatedNumberScheduled != 1 || s.NumberAvailable != 1 {
+		t.Errorf("it has left: %+v", s)
+	}
+}
+
+// TestEnded is what people are told of pods that have ended, which a daemon's should not.
+func TestEnded(t *testing.T) {
+	t.Parallel()
+	for phase, want := range map[corev1.PodPhase]event{
+		corev1.PodFailed:    {corev1.EventTypeWarning, "FailedDaemonPod", "Found failed daemon pod ns/p1 on node n, will try to kill it"},
+		corev1.PodSucceeded: {corev1.EventTypeNormal, "SucceededDaemonPod", "Found succeeded daemon pod ns/p1 on node n, will try to delete it"},
+	} {
+		w := &world{ds: setOf(1, 0), hash: "v0", now: epoch, nodes: []*corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "n"}}}}
+		w.step()
+		w.pods[0].Namespace, w.pods[0].Status.Phase = "ns", phase
+		w.now = w.now.Add(time.Hour)
+		if a := w.step(); !slices.Equal(a.events, []event{want}) {
+			t.Errorf("%s: told %v, want %v", phase, a.events, want)
+		}
+	}
+}
