@@ -26,7 +26,7 @@ func (s *Scheduler) preempt(p *podInfo, to plan) {
 		s.release(uid)
 		pod := nominee.info.pod
 		s.outbox.send(func(ctx context.Context) {
-			s.patchStatus(ctx, pod, podPatch(pod, map[string]any{"nominatedNodeName": nil}))
+			s.dropNomination(ctx, pod)
 		})
 		s.queue.rethink(uid, s.Clock.Now())
 	}
@@ -35,6 +35,15 @@ func (s *Scheduler) preempt(p *podInfo, to plan) {
 		if k := s.cluster.wholeOf(v.pod); k != nil {
 			s.tellDisrupted(k.whole, p.pod)
 		}
+	}
+}
+
+// dropNomination has a pod's status say that no node is reserved for it. That it failed is logged: what it says is for people.
+func (s *Scheduler) dropNomination(ctx context.Context, pod *corev1.Pod) {
+	patch := podPatch(pod, map[string]any{"nominatedNodeName": nil})
+	_, err := s.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil && !lost(err) && ctx.Err() == nil {
+		s.Log.Warn("writing that a node is not reserved for a pod any more failed", "pod", pod.Namespace+"/"+pod.Name, "error", err)
 	}
 }
 

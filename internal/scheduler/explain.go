@@ -18,24 +18,30 @@ type refusalNote struct {
 	nominated string // node reserved for it, if any
 }
 
-// explain writes why a pod has no node: as an event, and to its status when that says something new.
+// explainAttempts is how often a status is written that others write to, too.
+const explainAttempts = 3
+
+// explain writes why a pod has no node: as an event, and to its status when that says something new. Meanwhile the pod may have got
+// a node: then nothing of this is true any more, so that a status is written only as it was read.
 func (s *Scheduler) explain(ctx context.Context, v refusalNote) {
 	s.recorderOf(v.pod).Eventf(v.pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", "%s", v.message)
+	pods := s.Client.CoreV1().Pods(v.pod.Namespace)
 	current, err := s.Informers.Core().V1().Pods().Lister().Pods(v.pod.Namespace).Get(v.pod.Name)
-	if err != nil || current.UID != v.pod.UID {
-		return // gone
+	for range explainAttempts {
+		if err != nil || current.UID != v.pod.UID || current.Spec.NodeName != "" {
+			break // gone, or not to be explained any more
+		}
+		patch := statusPatch(current, v, metav1.NewTime(s.Clock.Now()))
+		if patch == nil {
+			return
+		}
+		if _, err = pods.Patch(ctx, current.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); !apierrors.IsConflict(err) {
+			break
+		}
+		current, err = pods.Get(ctx, v.pod.Name, metav1.GetOptions{})
 	}
-	s.patchStatus(ctx, current, statusPatch(current, v, metav1.NewTime(s.Clock.Now())))
-}
-
-// patchStatus writes a status patch, if there is one. That it failed is logged: what it says is for people.
-func (s *Scheduler) patchStatus(ctx context.Context, pod *corev1.Pod, patch []byte) {
-	if patch == nil {
-		return
-	}
-	_, err := s.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-		s.Log.Warn("writing why a pod is not scheduled failed; its event has the reason", "pod", pod.Namespace+"/"+pod.Name, "error", err)
+		s.Log.Warn("writing why a pod is not scheduled failed; its event has the reason", "pod", v.pod.Namespace+"/"+v.pod.Name, "error", err)
 	}
 }
 
@@ -56,7 +62,7 @@ func statusPatch(pod *corev1.Pod, v refusalNote, now metav1.Time) []byte {
 	if v.nominated != pod.Status.NominatedNodeName {
 		status["nominatedNodeName"] = v.nominated
 	}
-	return podPatch(pod, status)
+	return encodePatch(map[string]any{"uid": pod.UID, "resourceVersion": pod.ResourceVersion}, status)
 }
 
 // withTransition keeps the transition time of a condition that pod has already with the same status, and tells whether the
@@ -73,7 +79,11 @@ func withTransition(pod *corev1.Pod, c corev1.PodCondition) (condition corev1.Po
 }
 
 func podPatch(pod *corev1.Pod, status map[string]any) []byte {
+	return encodePatch(map[string]any{"uid": pod.UID}, status)
+}
+
+func encodePatch(metadata, status map[string]any) []byte {
 	// A JSON object of strings, times and one number: it cannot fail to encode.
-	patch, _ := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": status})
+	patch, _ := json.Marshal(map[string]any{"metadata": metadata, "status": status})
 	return patch
 }
