@@ -140,9 +140,8 @@ func podOf(j *batchv1.Job, n newPod) *corev1.Pod {
 		return pod
 	}
 	index := strconv.Itoa(n.index)
-	stem := j.Name + "-" + index
-	pod.GenerateName = stem[:min(len(stem), maxStem)] + "-"
-	pod.Spec.Hostname = stem
+	pod.GenerateName = j.Name[:min(len(j.Name), maxStem-len(index)-1)] + "-" + index + "-"
+	pod.Spec.Hostname = j.Name + "-" + index
 	pod.Labels = with(pod.Labels, batchv1.JobCompletionIndexAnnotation, index)
 	pod.Annotations = with(pod.Annotations, batchv1.JobCompletionIndexAnnotation, index)
 	if j.Spec.BackoffLimitPerIndex != nil {

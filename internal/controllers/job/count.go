@@ -169,7 +169,7 @@ func (p *planner) run() {
 	want := parallelism
 	switch {
 	case p.job.Spec.Completions == nil && p.succeeded() > 0:
-		want = min(len(p.active), parallelism) // the first success lets the others finish
+		want = len(p.active) // the first success lets the others finish
 	case p.job.Spec.Completions != nil:
 		want = max(0, min(parallelism, p.limit-p.succeeded()-len(p.failed)))
 	}

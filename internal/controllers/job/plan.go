@@ -76,6 +76,7 @@ func plan(o observed, now time.Time) actions {
 	p.sort()
 	p.count()
 	p.end()
+	p.pause()
 	if o.job.DeletionTimestamp == nil && !p.ending() {
 		p.run()
 	}
@@ -137,13 +138,20 @@ func (p *planner) isFailed(x *corev1.Pod) bool {
 		(!p.onlyFailed() || p.ending() || p.job.DeletionTimestamp != nil)
 }
 
-// begin sets the start time and the Suspended condition.
+// pause makes a suspended Job say so, unless its pods have decided it before.
+func (p *planner) pause() {
+	if !p.suspended() || p.ending() {
+		return
+	}
+	if p.set(batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended") {
+		p.a.events = append(p.a.events, event{corev1.EventTypeNormal, "Suspended", "Job suspended"})
+	}
+	p.s.StartTime = nil
+}
+
+// begin sets the start time, and takes the Suspended condition back.
 func (p *planner) begin() {
 	if p.suspended() {
-		if p.set(batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended") {
-			p.a.events = append(p.a.events, event{corev1.EventTypeNormal, "Suspended", "Job suspended"})
-		}
-		p.s.StartTime = nil
 		return
 	}
 	resumed := false
@@ -198,9 +206,9 @@ func (p *planner) sort() {
 	}
 }
 
-// end finds out whether the outcome is known by now.
+// end finds out whether the outcome is known by now. A suspended Job can end too, by what its pods came to before.
 func (p *planner) end() {
-	if p.ending() || p.suspended() {
+	if p.ending() {
 		return
 	}
 	spec := &p.job.Spec
@@ -208,6 +216,9 @@ func (p *planner) end() {
 		p.set(batchv1.JobFailureTarget, corev1.ConditionTrue, reason, message)
 	}
 	limit, deadline := orZero(spec.BackoffLimit), spec.ActiveDeadlineSeconds
+	if p.suspended() {
+		deadline = nil
+	}
 	switch succeeded := p.succeeded(); {
 	case p.fatal != "":
 		fail(batchv1.JobReasonPodFailurePolicy, p.fatal)
@@ -292,6 +303,9 @@ func (p *planner) finish() {
 	p.a.kill = append(p.a.kill, p.active...)
 	if len(p.active)+len(p.terminating)+len(p.uncountedOK)+len(p.uncountedF) > 0 || p.pending {
 		return
+	}
+	if p.s.StartTime == nil { // it ends suspended
+		p.s.StartTime = &metav1.Time{Time: p.now}
 	}
 	if c := condition(&p.s, batchv1.JobFailureTarget); c != nil {
 		reason, message := c.Reason, c.Message

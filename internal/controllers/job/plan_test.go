@@ -265,3 +265,50 @@ func (w *world) play(seed uint64, failing float64) {
 		w.t.Fatalf("seed %d: counted %d failures of %d", seed, s.Failed, w.bad)
 	}
 }
+
+// TestSuspendedJobEnds is about Jobs that are suspended when their pods have decided them already.
+func TestSuspendedJobEnds(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		phase corev1.PodPhase
+		want  batchv1.JobConditionType
+	}{
+		"complete": {corev1.PodSucceeded, batchv1.JobComplete}, "failed": {corev1.PodFailed, batchv1.JobFailed}, "undecided": {corev1.PodRunning, ""},
+	} {
+		j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "j", UID: "j"}, Spec: batchv1.JobSpec{
+			Completions: ptr.To(int32(1)), Parallelism: ptr.To(int32(1)), BackoffLimit: new(int32), Suspend: ptr.To(true), ActiveDeadlineSeconds: ptr.To(int64(1)),
+		}}
+		j.Status.StartTime = &metav1.Time{Time: epoch.Add(-time.Hour)}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "p", Finalizers: []string{batchv1.JobTrackingFinalizer}}, Status: corev1.PodStatus{Phase: tc.phase}}
+		var last actions
+		for range 4 {
+			last = plan(observed{job: j, pods: []*corev1.Pod{pod}}, epoch)
+			j.Status = last.status
+			if len(last.free) > 0 {
+				pod.Finalizers = nil
+			}
+		}
+		s := &j.Status
+		if tc.want == "" {
+			if finished(j) || condition(s, batchv1.JobSuspended) == nil || s.StartTime != nil || len(last.shrink) != 1 {
+				t.Errorf("%s: %+v, %d pods go", name, s, len(last.shrink))
+			}
+			continue
+		}
+		if condition(s, tc.want) == nil || condition(s, batchv1.JobSuspended) != nil || s.StartTime == nil {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+// TestPodNames is about Jobs with names so long that those of their pods are cut: the index stays.
+func TestPodNames(t *testing.T) {
+	t.Parallel()
+	long := "a23456789012345678901234567890123456789012345678901234567890"
+	for name, want := range map[string]string{"j": "j-12-", long: long[:54] + "-12-"} {
+		p := podOf(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name}}, newPod{index: 12})
+		if p.GenerateName != want || p.Spec.Hostname != name+"-12" || len(p.GenerateName) > 58 {
+			t.Errorf("pods of %s: %s, host %s", name, p.GenerateName, p.Spec.Hostname)
+		}
+	}
+}
