@@ -215,8 +215,11 @@ func (a *actions) follow(jobs []*batchv1.Job) {
 		case how != "" && listed >= 0:
 			a.status.Active = slices.Delete(a.status.Active, listed, listed+1)
 			a.tell(corev1.EventTypeNormal, "SawCompletedJob", "Saw completed job: %s, condition: %v", j.Name, how)
-		case how == "" && listed < 0 && j.DeletionTimestamp == nil:
+		case how != "" || listed >= 0 || j.DeletionTimestamp != nil:
+		case j.Annotations[batchv1.CronJobScheduledTimestampAnnotation] != "": // made, and the status was not written any more
 			a.status.Active = append(a.status.Active, reference(j))
+		default: // made by hand, with `kubectl create job --from` say: no run that the policy is about
+			a.tell(corev1.EventTypeWarning, "UnexpectedJob", "Saw a job that the controller did not create or forgot: %s", j.Name)
 		}
 		if done := j.Status.CompletionTime; how == batchv1.JobComplete && done != nil &&
 			(a.status.LastSuccessfulTime == nil || a.status.LastSuccessfulTime.Before(done)) {

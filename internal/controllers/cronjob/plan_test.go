@@ -34,7 +34,9 @@ func cronOf(text string, edit func(*batchv1.CronJobSpec)) *batchv1.CronJob {
 
 func TestWhenItStarts(t *testing.T) {
 	t.Parallel()
-	busy := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "tick-0", UID: "j"}}
+	scheduled := map[string]string{batchv1.CronJobScheduledTimestampAnnotation: "2026-01-01T11:05:00Z"}
+	busy := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "tick-0", UID: "j", Annotations: scheduled}}
+	byHand := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "try", UID: "k", Annotations: map[string]string{"cronjob.kubernetes.io/instantiate": "manual"}}}
 	for name, tc := range map[string]struct {
 		c       *batchv1.CronJob
 		jobs    []*batchv1.Job
@@ -55,6 +57,8 @@ func TestWhenItStarts(t *testing.T) {
 		"suspended": {c: cronOf("5 * * * *", func(s *batchv1.CronJobSpec) { s.Suspend = ptr.To(true) }), passed: time.Hour},
 		"forbidden": {c: cronOf("5 * * * *", func(s *batchv1.CronJobSpec) { s.ConcurrencyPolicy = batchv1.ForbidConcurrent }), jobs: []*batchv1.Job{busy},
 			passed: 5 * time.Minute, event: "JobAlreadyActive", after: time.Hour - 30*time.Second + margin},
+		"busy by hand": {c: cronOf("5 * * * *", func(s *batchv1.CronJobSpec) { s.ConcurrencyPolicy = batchv1.ForbidConcurrent }), jobs: []*batchv1.Job{byHand},
+			passed: 5 * time.Minute, created: "2026-01-01T12:05:00Z", event: "UnexpectedJob", after: time.Hour - 30*time.Second + margin},
 		"malformed": {c: cronOf("every day", nil), passed: time.Hour, event: "UnparseableSchedule"},
 		"no zone":   {c: cronOf("5 * * * *", func(s *batchv1.CronJobSpec) { s.TimeZone = ptr.To("Mars") }), passed: time.Hour, event: "UnknownTimeZone"},
 	} {
@@ -75,8 +79,12 @@ func TestWhenItStarts(t *testing.T) {
 func TestReplace(t *testing.T) {
 	t.Parallel()
 	c := cronOf("* * * * *", func(s *batchv1.CronJobSpec) { s.ConcurrencyPolicy = batchv1.ReplaceConcurrent })
-	a := plan(c, []*batchv1.Job{{ObjectMeta: metav1.ObjectMeta{Name: "x", UID: "x"}}}, epoch.Add(time.Minute))
-	if len(a.replace) != 1 || a.create == nil || len(a.status.Active) != 0 {
+	scheduled := map[string]string{batchv1.CronJobScheduledTimestampAnnotation: "2026-01-01T12:00:00Z"}
+	a := plan(c, []*batchv1.Job{
+		{ObjectMeta: metav1.ObjectMeta{Name: "x", UID: "x", Annotations: scheduled}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "by-hand", UID: "y"}},
+	}, epoch.Add(time.Minute))
+	if len(a.replace) != 1 || a.replace[0].Name != "x" || a.create == nil || len(a.status.Active) != 0 {
 		t.Errorf("%+v", a)
 	}
 }
