@@ -426,11 +426,19 @@ func afterReady(ready func() <-chan struct{}, run func(context.Context) error) f
 
 func (c *controlPlane) runEtcd(ctx context.Context) error {
 	defer c.close()
-	select {
-	case err := <-c.etcd.Failed():
-		return err
-	case <-ctx.Done():
-		return nil
+	loaded := c.store.Ready()
+	for {
+		select {
+		case <-loaded:
+			loaded = nil
+			if err := c.etcd.ReleasePages(); err != nil {
+				c.log.Warn("memory that was needed to start stays in use", "error", err)
+			}
+		case err := <-c.etcd.Failed():
+			return err
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 

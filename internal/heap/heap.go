@@ -57,7 +57,7 @@ func New(c clock.WithTicker) (*Pacer, error) {
 // Run paces until ctx ends, and then leaves the collector as Go sets it.
 func (p *Pacer) Run(ctx context.Context) error {
 	defer debug.SetGCPercent(usual)
-	s := state{seen: p.read(), percent: usual}
+	s := state{seen: p.read(), percent: usual, starting: true}
 	looking := p.clock.After(look)
 	for p.listen(); ; {
 		select {
@@ -114,11 +114,12 @@ func (p *Pacer) read() reading {
 
 // state is what a Pacer knows, and what it decided.
 type state struct {
-	seen    reading
-	rate    float64   // bytes a second that were allocated before the last reading
-	busy    bool      // garbage is made fast
-	percent int       // of what is alive may pile up
-	keep    time.Time // until when memory is not returned
+	seen     reading
+	rate     float64   // bytes a second that were allocated before the last reading
+	busy     bool      // garbage is made fast
+	starting bool      // memory has not been returned yet: what it took to start is not needed again
+	percent  int       // of what is alive may pile up
+	keep     time.Time // until when memory is not returned
 }
 
 // next is the state after another reading. One that comes soon after the last tells no rate.
@@ -135,7 +136,12 @@ func (s state) next(now reading) state {
 }
 
 // unused says whether so much is held that nobody uses that returning it is worth a collection.
-func (s state) unused() bool { return s.seen.held > s.seen.live+s.seen.live/2+idle }
+func (s state) unused() bool {
+	if s.starting {
+		return s.seen.held > s.seen.live+s.seen.live/4
+	}
+	return s.seen.held > s.seen.live+s.seen.live/2+idle
+}
 
 // wasteful says whether to return memory now.
 func (s state) wasteful() bool { return s.rate < restRate && s.unused() && !s.seen.at.Before(s.keep) }
@@ -145,6 +151,7 @@ func (s state) settled() bool { return s.rate < restRate && !s.unused() }
 
 // returned is the state once memory was returned, which began when s was read.
 func (s state) returned(now reading) state {
+	s.starting = false
 	s.keep = now.at.Add(returnEvery * now.at.Sub(s.seen.at))
 	s.seen = now
 	return s

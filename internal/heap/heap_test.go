@@ -85,8 +85,9 @@ func TestMemoryIsReturnedAtRest(t *testing.T) {
 		"at rest, much unused, just returned": {
 			state{seen: reading{at: began, live: 100 << 20, held: 200 << 20}, keep: began.Add(1)}, false, false,
 		},
-		"moving, much unused": {state{seen: reading{at: began, live: 100 << 20, held: 200 << 20}, rate: restRate}, false, false},
-		"moving, in order":    {state{seen: reading{at: began, live: 100 << 20, held: 120 << 20}, rate: restRate}, false, false},
+		"at rest, just started": {state{seen: reading{at: began, live: 20 << 20, held: 50 << 20}, starting: true}, true, false},
+		"moving, much unused":   {state{seen: reading{at: began, live: 100 << 20, held: 200 << 20}, rate: restRate}, false, false},
+		"moving, in order":      {state{seen: reading{at: began, live: 100 << 20, held: 120 << 20}, rate: restRate}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
