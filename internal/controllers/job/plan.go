@@ -317,6 +317,9 @@ func (p *planner) finish() {
 	reason, message := c.Reason, c.Message
 	p.set(batchv1.JobComplete, corev1.ConditionTrue, reason, message)
 	p.s.CompletionTime = &metav1.Time{Time: p.now}
+	if p.job.Spec.Completions != nil && int(p.s.Succeeded) > p.limit {
+		p.a.events = append(p.a.events, event{corev1.EventTypeWarning, "TooManySucceededPods", "Too many succeeded pods running after completion count reached"})
+	}
 	p.a.events = append(p.a.events, event{corev1.EventTypeNormal, "Completed", "Job completed"})
 }
 

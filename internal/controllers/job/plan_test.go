@@ -301,6 +301,22 @@ func TestSuspendedJobEnds(t *testing.T) {
 	}
 }
 
+// TestTooMany is about a Job that wants fewer completions than it has when it ends.
+func TestTooMany(t *testing.T) {
+	t.Parallel()
+	for succeeded, want := range map[int32][]string{1: {"Completed"}, 2: {"TooManySucceededPods", "Completed"}} {
+		j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "j", UID: "j"}, Spec: batchv1.JobSpec{Completions: ptr.To(int32(1)), BackoffLimit: new(int32)}}
+		j.Status.StartTime, j.Status.Succeeded = &metav1.Time{Time: epoch}, succeeded
+		var told []string
+		for _, e := range plan(observed{job: j}, epoch).events {
+			told = append(told, e.reason)
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("%d of 1 completions: told %v, want %v", succeeded, told, want)
+		}
+	}
+}
+
 // TestPodNames is about Jobs with names so long that those of their pods are cut: the index stays.
 func TestPodNames(t *testing.T) {
 	t.Parallel()
