@@ -49,6 +49,7 @@ import (
 	"canopus/internal/controllers/serviceaccount"
 	"canopus/internal/controllers/serviceaccounttoken"
 	"canopus/internal/controllers/servicecidr"
+	"canopus/internal/controllers/servingbundle"
 	"canopus/internal/controllers/statefulset"
 	"canopus/internal/controllers/storageprotection"
 	"canopus/internal/controllers/storageversionmigrator"
@@ -102,6 +103,7 @@ func All() []Controller {
 		{"garbage-collector-controller", "generic-garbage-collector", newGC},
 		{"serviceaccount-controller", "service-account-controller", func(_ Config, p Parts) (Runner, error) { return serviceaccount.New(p.Deps) }},
 		{"root-ca-certificate-publisher-controller", "root-ca-cert-publisher", newRootCA},
+		{"kube-apiserver-serving-clustertrustbundle-publisher-controller", "kube-apiserver-serving-clustertrustbundle-publisher", newServingBundle},
 		{"node-controller", "node-controller", newNodeLifecycle},
 		{"cidrAllocator", "node-controller", newNodeIPAM},
 		{"ttl-controller", "ttl-controller", func(_ Config, p Parts) (Runner, error) { return nodettl.New(p.Deps) }},
@@ -170,6 +172,13 @@ func newGC(_ Config, p Parts) (Runner, error) {
 
 func newRootCA(c Config, p Parts) (Runner, error) {
 	return rootca.New(rootca.Config{Deps: p.Deps, RootCA: c.RootCA, Reader: c.Reader})
+}
+
+func newServingBundle(c Config, p Parts) (Runner, error) {
+	if !servingbundle.Anchors(c.RootCA) {
+		return idle{p.Log, "no trust bundle of API servers is published: what this process knows as the root CA is no certificate of an authority"}, nil
+	}
+	return servingbundle.New(servingbundle.Config{Deps: p.Deps, RootCA: c.RootCA})
 }
 
 func newNodeLifecycle(c Config, p Parts) (Runner, error) {

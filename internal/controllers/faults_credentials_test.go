@@ -1,10 +1,14 @@
 package controllers
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
 	"testing"
+	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +16,21 @@ import (
 
 	"canopus/internal/auth"
 )
+
+// steadyCA is the certificate of an authority, the same each time: bundles are called after what they hold.
+func steadyCA(t *testing.T, name string) []byte {
+	t.Helper()
+	k := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Unix(1_700_000_000, 0), NotAfter: time.Unix(2_700_000_000, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
 
 // credentialScenarios are of tokens and certificates.
 func credentialScenarios(t *testing.T) []*scenario {
@@ -81,6 +100,18 @@ func credentialScenarios(t *testing.T) []*scenario {
 			steps: []func(*cluster){func(c *cluster) { request(c, node, certificatesv1.KubeAPIServerClientKubeletSignerName, nodes) }}},
 		{controller: "certificatesigningrequest-cleaner-controller", later: 48 * hour, looks: []look{requests},
 			steps: []func(*cluster){func(c *cluster) { request(c, node, "example.com/own", nodes) }}},
+		{controller: "kube-apiserver-serving-clustertrustbundle-publisher-controller", looks: []look{{"certificates.k8s.io/v1/clustertrustbundles", []string{"spec.signerName"}}},
+			tune: func(c *Config) { c.RootCA = steadyCA(t, "now") },
+			steps: []func(*cluster){func(c *cluster) {
+				const signer = "kubernetes.io/kube-apiserver-serving"
+				_, err := c.CertificatesV1().ClusterTrustBundles().Create(c.t.Context(), &certificatesv1.ClusterTrustBundle{
+					ObjectMeta: metav1.ObjectMeta{Name: "kubernetes.io:kube-apiserver-serving:former"},
+					Spec:       certificatesv1.ClusterTrustBundleSpec{SignerName: signer, TrustBundle: string(steadyCA(t, "former"))},
+				}, metav1.CreateOptions{})
+				if err != nil {
+					c.t.Fatal(err)
+				}
+			}}},
 		{controller: "podcertificaterequest-cleaner-controller", later: hour, looks: []look{{"certificates.k8s.io/v1/podcertificaterequests", nil}},
 			steps: []func(*cluster){ofPod}},
 	}

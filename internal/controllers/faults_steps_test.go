@@ -100,7 +100,7 @@ func (c *cluster) resource(gvr schema.GroupVersionResource, namespace string) dy
 	client := c.dynamic()
 	everywhere := []string{
 		"nodes", "namespaces", "persistentvolumes", "clusterroles", "storageclasses", "volumeattributesclasses", "csidrivers", "csinodes",
-		"servicecidrs", "ipaddresses", "certificatesigningrequests", "storageversionmigrations", "volumeattachments", "devicetaintrules",
+		"servicecidrs", "ipaddresses", "certificatesigningrequests", "clustertrustbundles", "storageversionmigrations", "volumeattachments", "devicetaintrules",
 	}
 	if slices.Contains(everywhere, gvr.Resource) {
 		return client.Resource(gvr)

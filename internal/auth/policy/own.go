@@ -32,6 +32,11 @@ func ownRoles() []rbacv1.ClusterRole {
 		role(taintRules, on(read, "resource.k8s.io", "devicetaintrules")),
 		role(taintRuleStatus, on("patch update", "resource.k8s.io", "devicetaintrules/status")),
 		role(controllerRole+"podcertificaterequestcleaner", on("delete get list watch", "certificates.k8s.io", "podcertificaterequests")), // likewise
+		role(controllerRole+"kube-apiserver-serving-clustertrustbundle-publisher", // upstream has it since 1.37
+			on("attest", "certificates.k8s.io", "signers", "kubernetes.io/kube-apiserver-serving"),
+			on("create delete list update watch", "certificates.k8s.io", "clustertrustbundles"),
+			events(),
+		),
 		role(controllerRole+"ip-address-repair-controller", // upstream's API server does this with rights of its own
 			on("create delete get list update watch", "networking.k8s.io", "ipaddresses"),
 			on("list watch", "networking.k8s.io", "servicecidrs"),
@@ -63,6 +68,7 @@ func ownBindings() []rbacv1.ClusterRoleBinding {
 		bind(taintRules, user("system:kube-scheduler"), account("device-taint-eviction-controller")),
 		bind(taintRuleStatus, account("device-taint-eviction-controller")),
 		bind(controllerRole+"podcertificaterequestcleaner", account("podcertificaterequestcleaner")),
+		bind(controllerRole+"kube-apiserver-serving-clustertrustbundle-publisher", account("kube-apiserver-serving-clustertrustbundle-publisher")),
 		bind(controllerRole+"ip-address-repair-controller", account("ip-address-repair-controller")),
 		bind(controllerRole+"storage-version-migrator-controller", account("storage-version-migrator-controller")),
 	}

@@ -19,7 +19,8 @@ import (
 // foreign are objects of the published data that belong to another distribution.
 func foreign(name string) bool {
 	return name == "system:openshift:public-info-viewer" || name == "system:controller:service-ca-cert-publisher" || strings.HasPrefix(name, "canopus:") || name == "system:controller:storage-version-migrator-controller" || name == "system:controller:local-volume-controller" || name == "system:controller:ip-address-repair-controller" ||
-		name == "system:cluster-trust-bundle-discovery" || name == "system:controller:podcertificaterequestcleaner" // newer than the published data
+		name == "system:cluster-trust-bundle-discovery" || name == "system:controller:podcertificaterequestcleaner" ||
+		name == "system:controller:kube-apiserver-serving-clustertrustbundle-publisher" // newer than the published data
 }
 
 // published reads lists of one kind from the files of $SPEC/rbac.
