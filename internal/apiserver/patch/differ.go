@@ -327,6 +327,12 @@ func (d *differ) leaf(a, b reflect.Value) bool {
 	if d.alike && !a.IsZero() && !b.IsZero() {
 		return true // an empty object has a zero here, or nothing
 	}
+	if a.Kind() == b.Kind() && plainKind(a.Kind()) {
+		if !same(a, b) {
+			d.note(&d.changed)
+		}
+		return true
+	}
 	ja, errA := json.Marshal(a.Interface())
 	jb, errB := json.Marshal(b.Interface())
 	if errA != nil || errB != nil {

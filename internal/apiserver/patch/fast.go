@@ -39,14 +39,23 @@ func (o *Owners) fastUpdate(live, obj kinds.Object, manager string) bool {
 	return o.handOver(entries, live, obj, manager)
 }
 
-// fastCreate does the same for a new object.
-func (o *Owners) fastCreate(empty, obj kinds.Object, manager string) bool {
+// remembered does the same for a new object, if its manager has made one like it.
+func (o *Owners) remembered(obj kinds.Object, manager string) bool {
 	if _, custom := obj.(runtime.Unstructured); custom || obj.GetManagedFields() != nil {
 		return false
 	}
-	if fields := o.made.fieldsOf(o, obj, manager); fields != nil {
-		obj.SetManagedFields([]metav1.ManagedFieldsEntry{*o.newEntry(manager, fields)})
-		return true
+	fields := o.made.fieldsOf(o, obj, manager)
+	if fields == nil {
+		return false
+	}
+	obj.SetManagedFields([]metav1.ManagedFieldsEntry{*o.newEntry(manager, fields)})
+	return true
+}
+
+// fastCreate does the same for any other new object.
+func (o *Owners) fastCreate(empty, obj kinds.Object, manager string) bool {
+	if _, custom := obj.(runtime.Unstructured); custom || obj.GetManagedFields() != nil {
+		return false
 	}
 	if !o.handOver(nil, empty, obj, manager) {
 		return false
@@ -69,19 +78,14 @@ func (o *Owners) handOver(entries []metav1.ManagedFieldsEntry, live, obj kinds.O
 		if err != nil {
 			return false
 		}
-		next := without(set, d.removed)
-		if i == own {
-			next = with(next, taken)
-		} else {
-			next = without(next, taken)
-		}
 		e := entries[i]
-		if next != set {
-			if next.Empty() {
-				continue
-			}
-			if e.FieldsV1, err = o.schemas.sets.format(next); err != nil {
+		c := change{from: set, own: i == own, taken: taken, removed: d.removed}
+		if c.matters() {
+			if e.FieldsV1, err = o.changed.fields(&o.schemas.sets, c); err != nil {
 				return false
+			}
+			if e.FieldsV1 == nil {
+				continue
 			}
 		}
 		if i == own && len(taken) > 0 {
@@ -90,7 +94,7 @@ func (o *Owners) handOver(entries []metav1.ManagedFieldsEntry, live, obj kinds.O
 		out = append(out, e)
 	}
 	if own < 0 && len(taken) > 0 {
-		fields, err := o.schemas.sets.format(fieldpath.NewSet(taken...))
+		fields, err := o.changed.fields(&o.schemas.sets, change{from: fieldpath.NewSet(), own: true, taken: taken})
 		if err != nil {
 			return false
 		}
@@ -115,30 +119,6 @@ func (o *Owners) newEntry(manager string, fields *metav1.FieldsV1) *metav1.Manag
 func now() *metav1.Time {
 	t := metav1.NewTime(time.Now().UTC())
 	return &t
-}
-
-// without returns set without the paths: set itself if it has none of them.
-func without(set *fieldpath.Set, paths []fieldpath.Path) *fieldpath.Set {
-	var have []fieldpath.Path
-	for _, p := range paths {
-		if set.Has(p) {
-			have = append(have, p)
-		}
-	}
-	if len(have) == 0 {
-		return set
-	}
-	return set.Difference(fieldpath.NewSet(have...))
-}
-
-// with returns set with the paths: set itself if it has all of them.
-func with(set *fieldpath.Set, paths []fieldpath.Path) *fieldpath.Set {
-	for _, p := range paths {
-		if !set.Has(p) {
-			return set.Union(fieldpath.NewSet(paths...))
-		}
-	}
-	return set
 }
 
 // keepsManagers says whether obj names the same managers as live, or by naming none leaves them be. A list that is empty

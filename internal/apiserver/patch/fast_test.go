@@ -85,6 +85,7 @@ func TestFastUpdateEqualsSlow(t *testing.T) {
 	}
 	writers := []struct{ manager, sub string }{{"kubectl", ""}, {"controller", ""}, {"canopus", "status"}, {"", "status"}}
 	fast := map[bool]int{}
+	through := map[string]*Owners{"": owners(t, podGVK, ""), "status": owners(t, podGVK, "status")} // they remember what they saw
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		live := stored(t, owners(t, podGVK, ""), testPod(), "controller")
@@ -104,7 +105,7 @@ func TestFastUpdateEqualsSlow(t *testing.T) {
 				all[name](next, r)
 				did += " " + name
 			}
-			o := owners(t, podGVK, w.sub)
+			o := through[w.sub]
 			quick := next.DeepCopy()
 			hit := o.fastUpdate(live, quick, w.manager)
 			fast[hit]++
@@ -117,6 +118,11 @@ func TestFastUpdateEqualsSlow(t *testing.T) {
 				}
 			}
 			live = aged(next)
+		}
+	}
+	for sub, o := range through {
+		if o.changed.used < maxChanges {
+			t.Errorf("through %q: only %d changes are remembered", sub, o.changed.used)
 		}
 	}
 	if fast[true] < 300 || fast[false] < 300 {

@@ -74,7 +74,19 @@ func same(a, b reflect.Value) bool {
 			return true
 		}
 	}
+	if a.Kind() == reflect.Struct && a.CanAddr() && b.CanAddr() { // as interfaces they would be copied
+		return reflect.DeepEqual(a.Addr().Interface(), b.Addr().Interface())
+	}
 	return reflect.DeepEqual(a.Interface(), b.Interface())
+}
+
+// plainKind says whether values of a kind are to JSON what they are to Go.
+func plainKind(k reflect.Kind) bool {
+	switch k {
+	case reflect.String, reflect.Bool, reflect.Int32, reflect.Int64, reflect.Int:
+		return true
+	}
+	return false
 }
 
 // deref follows pointers; a nil one stays.

@@ -45,16 +45,19 @@ func (m *memory) fieldsOf(o *Owners, object kinds.Object, manager string) *metav
 	}
 	all := last.made
 	m.mu.Unlock()
+	d, ok := o.differ()
+	if !ok {
+		return nil
+	}
+	d.alike = true
 	for _, one := range all {
 		if one.object == nil {
 			continue
 		}
-		if d, ok := o.differ(); ok {
-			d.alike = true
-			if o.compare(d, one.object, object) && !d.odd {
-				return one.fields
-			}
+		if d.odd = false; o.compare(d, one.object, object) && !d.odd {
+			return one.fields
 		}
+		d.path = d.path[:0]
 	}
 	return nil
 }

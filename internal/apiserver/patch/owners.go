@@ -40,6 +40,7 @@ type Owners struct {
 	manager  *managedfields.FieldManager
 	goType   func() (typeInfo, error) // findType, once
 	made     *memory
+	changed  *changes
 }
 
 // NewOwners returns the Owners that c describes.
@@ -69,7 +70,7 @@ func newOwners(c OwnersConfig, types managedfields.TypeConverter) (*Owners, erro
 		return nil, fmt.Errorf("field ownership of %s: %w", c.Served.GVK, err)
 	}
 	o := &Owners{
-		schemas: c.Schemas, types: types, versions: v, gvk: c.Served.GVK, sub: c.Subresource, reset: reset, manager: m, made: newMemory(),
+		schemas: c.Schemas, types: types, versions: v, gvk: c.Served.GVK, sub: c.Subresource, reset: reset, manager: m, made: newMemory(), changed: &changes{},
 	}
 	o.goType = sync.OnceValues(o.findType)
 	return o, nil
@@ -77,6 +78,9 @@ func newOwners(c OwnersConfig, types managedfields.TypeConverter) (*Owners, erro
 
 // Create records that manager set every field of the new object obj. On an error obj is still good, but nobody's: log it.
 func (o *Owners) Create(obj kinds.Object, manager string) error {
+	if o.remembered(obj, manager) {
+		return nil
+	}
 	live, ok := o.versions.emptyHub().(kinds.Object)
 	if !ok {
 		return fmt.Errorf("%s has no metadata", o.gvk)
