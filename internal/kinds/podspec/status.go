@@ -44,6 +44,7 @@ func ValidateStatusUpdate(obj, old *corev1.Pod) field.ErrorList {
 	if s.ObservedGeneration < 0 {
 		errs = append(errs, check.NonNegative(s.ObservedGeneration, path.Child("observedGeneration"))...)
 	}
+	errs = append(errs, claimStatuses(obj, path)...)
 	errs = append(errs, deviceStatuses(obj, s.InitContainerStatuses, obj.Spec.InitContainers, path.Child("initContainerStatuses"))...)
 	errs = append(errs, deviceStatuses(obj, s.ContainerStatuses, obj.Spec.Containers, path.Child("containerStatuses"))...)
 	errs = append(errs, stayEnded(s.ContainerStatuses, old.Status.ContainerStatuses,
