@@ -254,7 +254,29 @@ func claimed(t *testing.T, s *scenario) {
 	}
 	s.k(t, "scale", "deployment/train", "--replicas=0")
 	s.released(t, v)
+	s.classic(t, v)
 	s.deviceFaults(t, v)
+}
+
+// classic: a pod that knows nothing of claims asks for a device as people did before there were any.
+func (s *scenario) classic(t *testing.T, v *vendor) {
+	t.Helper()
+	t.Log("a pod that asks for an extended resource gets a device of the class that stands for it")
+	s.apply(t, "card.yaml", "CARD", v.name+"/card")
+	s.k(t, "wait", "pod/classic", "--for=condition=Ready", "--timeout=60s")
+	if device := s.got(t, "classic", "main"); device != "g0" && device != "g1" {
+		t.Errorf("it got %s", device)
+	}
+	harness.Until(t, patience, "the health of the device of the extended resource", func() error {
+		p := s.pod(t, "classic")
+		x, said := p.Status.ExtendedResourceClaimStatus, p.Status.ContainerStatuses[0].AllocatedResourcesStatus
+		if x == nil || len(said) != 1 || string(said[0].Name) != "claim:"+x.ResourceClaimName+"/"+x.RequestMappings[0].RequestName || said[0].Resources[0].Health != corev1.ResourceHealthStatusHealthy {
+			return fmt.Errorf("%+v, %+v", x, said)
+		}
+		return nil
+	})
+	s.k(t, "delete", "pod/classic")
+	s.released(t, v)
 }
 
 // health waits until the status of a pod's first container says just this of its device.
