@@ -13,7 +13,9 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
@@ -205,6 +207,58 @@ func TestDeviceClaimOfSeveralPods(t *testing.T) {
 			return "", nil
 		}
 		return "it is there", err
+	})
+}
+
+// TestDeviceClaimForExtendedResources: the claim that the scheduler makes for a pod without claims is as good as one that it names:
+// a taint of its device evicts the pod, and it goes with its pod.
+func TestDeviceClaimForExtendedResources(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	c.hollow("n")
+	slice := &resourcev1.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: resourcev1.ResourceSliceSpec{
+		Driver: "gpu.x.io", Pool: resourcev1.ResourcePool{Name: "p", ResourceSliceCount: 1}, AllNodes: ptr.To(true), Devices: []resourcev1.Device{{Name: "g"}}}}
+	slice, err := c.ResourceV1().ResourceSlices().Create(t.Context(), slice, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	amount := corev1.ResourceList{"x.io/gpu": resource.MustParse("1")}
+	pod, err := c.CoreV1().Pods("default").Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.PodSpec{
+		ServiceAccountName: "none", AutomountServiceAccountToken: ptr.To(false), SchedulingGates: []corev1.PodSchedulingGate{{Name: "x.io/wait"}},
+		Containers: []corev1.Container{{Name: "c", Image: "run", Resources: corev1.ResourceRequirements{Requests: amount, Limits: amount}}},
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	special := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Name: "special", Annotations: map[string]string{resourcev1.ExtendedResourceClaimAnnotation: "true"},
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(pod, corev1.SchemeGroupVersion.WithKind("Pod"))}}, Spec: deviceSpec()}
+	if _, err := c.ResourceV1().ResourceClaims("default").Create(t.Context(), special, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.allocate("special", "g")
+	for _, step := range []struct {
+		patch       string
+		subresource []string
+	}{
+		{`{"status":{"extendedResourceClaimStatus":{"resourceClaimName":"special","requestMappings":[{"containerName":"c","resourceName":"x.io/gpu","requestName":"r"}]}}}`, []string{"status"}},
+		{`{"spec":{"schedulingGates":[{"$patch":"delete","name":"x.io/wait"}]}}`, nil},
+	} {
+		if _, err := c.CoreV1().Pods("default").Patch(t.Context(), "web", types.StrategicMergePatchType, []byte(step.patch), metav1.PatchOptions{}, step.subresource...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.reserved("special", "web")
+	slice.Spec.Devices[0].Taints = []resourcev1.DeviceTaint{{Key: "x.io/broken", Effect: resourcev1.DeviceTaintEffectNoExecute}}
+	if _, err := c.ResourceV1().ResourceSlices().Update(t.Context(), slice, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.evicted("web")
+	c.eventually("the claim goes with its pod", func(ctx context.Context) (string, error) {
+		got, err := c.ResourceV1().ResourceClaims("default").Get(ctx, "special", metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return "", nil
+		}
+		return fmt.Sprintf("%+v", got), err
 	})
 }
 

@@ -105,17 +105,22 @@ func poolOfSlice(obj any) ([]string, error) {
 func (c *Controller) podChanged(old, pod *corev1.Pod) []subject {
 	switch {
 	case pod == nil:
-		if len(old.Spec.ResourceClaims) > 0 {
+		if claims(old) {
 			return c.evictingRules()
 		}
 		return nil
-	case len(pod.Spec.ResourceClaims) == 0 || pod.Spec.NodeName == "":
+	case !claims(pod) || pod.Spec.NodeName == "":
 		return nil
 	case old != nil && old.UID == pod.UID && old.Spec.NodeName == pod.Spec.NodeName &&
 		podstate.Finished(old) == podstate.Finished(pod) && (old.DeletionTimestamp == nil) == (pod.DeletionTimestamp == nil):
 		return nil
 	}
 	return append(c.evictingRules(), reconcile.Key(pod))
+}
+
+// claims reports whether pod may have devices. They may stand for an extended resource.
+func claims(pod *corev1.Pod) bool {
+	return len(pod.Spec.ResourceClaims) > 0 || pod.Status.ExtendedResourceClaimStatus != nil
 }
 
 func (c *Controller) evictingRules() []subject {
