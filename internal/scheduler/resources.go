@@ -66,7 +66,11 @@ func (r *resources) exceeds(o *resources) bool {
 // podRequests returns what pod asks of its node, and the same with defaults for containers that ask for no CPU or memory.
 func podRequests(pod *corev1.Pod) (asked, compared resources) {
 	asked = toResources(resource.PodRequests(pod, resource.PodResourcesOptions{UseStatusResources: true}))
-	asked.pods = 1
+	compared, asked.pods = asked, 1
+	reported := len(pod.Status.ContainerStatuses) + len(pod.Status.InitContainerStatuses) // which may say something else
+	if reported == 0 && !resource.IsPodResizeInfeasible(pod) && allAsk(pod.Spec.InitContainers) && allAsk(pod.Spec.Containers) {
+		return asked, compared
+	}
 	compared = toResources(resource.PodRequests(pod, resource.PodResourcesOptions{
 		UseStatusResources: true,
 		NonMissingContainerRequests: corev1.ResourceList{
@@ -75,4 +79,18 @@ func podRequests(pod *corev1.Pod) (asked, compared resources) {
 		},
 	}))
 	return asked, compared
+}
+
+// allAsk says whether each container asks for CPU and memory itself.
+func allAsk(containers []corev1.Container) bool {
+	for i := range containers {
+		requests := containers[i].Resources.Requests
+		if _, ok := requests[corev1.ResourceCPU]; !ok {
+			return false
+		}
+		if _, ok := requests[corev1.ResourceMemory]; !ok {
+			return false
+		}
+	}
+	return true
 }
