@@ -206,26 +206,8 @@ func (c *Controller) observe(ctx context.Context, ds *appsv1.DaemonSet, hash str
 		return observed{}, err
 	}
 	nodes, err := c.nodes.List(labels.Everything())
-	return observed{ds: ds, hash: hash, pods: c.visible(ds, pods, seen), nodes: nodes}, err
-}
-
-// visible is the cached pods with those that we created; those that we deleted stay, as leaving, until they are gone: their
-// node is taken.
-func (c *Controller) visible(ds *appsv1.DaemonSet, pods []*corev1.Pod, seen string) []*corev1.Pod {
-	view := c.written.View(ds.UID, pods, seen)
-	shown := map[types.UID]bool{}
-	for _, p := range view {
-		shown[p.UID] = true
-	}
-	out := append([]*corev1.Pod(nil), view...)
-	for _, p := range pods {
-		if !shown[p.UID] {
-			leaving := p.DeepCopy()
-			leaving.DeletionTimestamp = &metav1.Time{Time: c.Clock.Now()}
-			out = append(out, leaving)
-		}
-	}
-	return out
+	taken := reconcile.Taken(c.written, ds.UID, reconcile.Sight{Pods: pods, Seen: seen, At: c.Clock.Now()})
+	return observed{ds: ds, hash: hash, pods: taken, nodes: nodes}, err
 }
 
 func (c *Controller) apply(ctx context.Context, ds *appsv1.DaemonSet, hash string, a actions) error {

@@ -212,19 +212,7 @@ func (c *Controller) observe(ctx context.Context, set *appsv1.StatefulSet, selec
 	if err != nil {
 		return nil, err
 	}
-	out := append([]*corev1.Pod(nil), c.written.View(set.UID, cached, seen)...)
-	shown := map[types.UID]bool{}
-	for _, p := range out {
-		shown[p.UID] = true
-	}
-	for _, p := range cached {
-		if !shown[p.UID] {
-			leaving := p.DeepCopy()
-			leaving.DeletionTimestamp = &metav1.Time{Time: c.Clock.Now()}
-			out = append(out, leaving)
-		}
-	}
-	return out, nil
+	return reconcile.Taken(c.written, set.UID, reconcile.Sight{Pods: cached, Seen: seen, At: c.Clock.Now()}), nil
 }
 
 // claimsOf returns the claims of the set's ordinals and of pods beyond them.
