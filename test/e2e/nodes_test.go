@@ -119,7 +119,7 @@ func (s *scenario) lost(t *testing.T) {
 // evictedByTaint waits until why says of a pod that it goes because of a taint. It takes its time to go.
 func (s *scenario) evictedByTaint(t *testing.T, pod string) {
 	t.Helper()
-	r := s.finds(t, "pod/"+pod, "deletion waiting Terminating", "it was deleted and is on its way out")
+	r := s.finds(t, fault{target: "pod/" + pod, found: "deletion waiting Terminating", message: "it was deleted and is on its way out"})
 	if got := strings.Join(r.Findings[0].Details, " "); !strings.Contains(got, "DeletionByTaintManager: ") {
 		t.Errorf("why pod/%s does not say by whom: %q", pod, got)
 	}
