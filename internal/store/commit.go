@@ -19,7 +19,6 @@ type transaction struct {
 	written []*pending // nil where nothing is put
 	same    []bool     // the change would store the bytes that are there
 	compare []clientv3.Cmp
-	look    []clientv3.Op // when a comparison fails
 	size    int
 }
 
@@ -40,7 +39,7 @@ func (s *Store) Commit(ctx context.Context, changes ...Change) ([]*Entry, error)
 	rev := resp.Header.Revision
 	if !resp.Succeeded {
 		s.pending.drop(t.written)
-		return nil, s.conflict(ctx, t, resp)
+		return nil, s.conflict(ctx, t, rev)
 	}
 	// The write is done: that the caller has gone away meanwhile changes nothing.
 	waitErr := s.waitApplied(context.WithoutCancel(ctx), rev, freshWait)
@@ -92,7 +91,6 @@ func (t *transaction) add(ctx context.Context, i int) error {
 	} else {
 		t.compare = append(t.compare, clientv3.Compare(clientv3.ModRevision(t.keys[i]), "=", c.Was.Revision))
 	}
-	t.look = append(t.look, clientv3.OpGet(t.keys[i], clientv3.WithKeysOnly()))
 	if c.Now == nil {
 		return nil
 	}
@@ -141,7 +139,7 @@ func (s *Store) send(ctx context.Context, t *transaction) (*clientv3.TxnResponse
 		if err != nil {
 			return nil, err
 		}
-		resp, err := s.c.Etcd.Txn(ctx).If(t.compare...).Then(ops...).Else(t.look...).Commit()
+		resp, err := s.c.Etcd.Txn(ctx).If(t.compare...).Then(ops...).Commit()
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) && attempt == 0 {
 			s.leases.forget() // it ran out between grant and use: nothing is written
 			continue
@@ -177,34 +175,52 @@ func (s *Store) operations(ctx context.Context, t *transaction) ([]clientv3.Op, 
 	return ops, nil
 }
 
-// conflict finds the first change whose comparison failed and waits until memory shows why.
-func (s *Store) conflict(ctx context.Context, t *transaction, resp *clientv3.TxnResponse) error {
-	if err := s.waitApplied(ctx, resp.Header.Revision, freshWait); err != nil {
+// conflict finds the first change whose comparison failed, in memory, once that has come to the revision at which etcd compared.
+// It may be ahead by then and show a change that came later: that one has not been made on the present state either.
+func (s *Store) conflict(ctx context.Context, t *transaction, rev int64) error {
+	if err := s.waitApplied(ctx, rev, freshWait); err != nil {
 		return err
 	}
-	for i, r := range resp.Responses {
-		var found int64
-		if kvs := r.GetResponseRange().Kvs; len(kvs) > 0 {
-			found = kvs[0].ModRevision
-		}
+	var passing *Conflict // what was there and is gone again; nothing else that is absent can have failed
+	for i := range t.changes {
 		c := &t.changes[i]
-		e := &Conflict{Change: i, Key: t.keys[i]}
+		current, found := c.Resource.latest(c.Resource.key(c.Namespace, c.Name))
+		e := &Conflict{Change: i, Key: t.keys[i], Current: current}
 		switch {
-		case c.Was == nil && found == 0, c.Was != nil && found == c.Was.Revision:
+		case c.Was == nil && found == 0:
+			if passing == nil {
+				e.Reason, passing = Exists, e
+			}
+			continue
+		case c.Was != nil && found == c.Was.Revision:
 			continue
 		case c.Was == nil:
 			e.Reason = Exists
 		case found == 0:
 			e.Reason = Gone
-			return e
 		default:
 			e.Reason = Changed
 		}
-		st := c.Resource.state.Load()
-		e.Current = st.tree.get(c.Resource.key(c.Namespace, c.Name))
 		return e
 	}
+	if passing != nil {
+		return passing
+	}
 	return fmt.Errorf("etcd refused the transaction on %v without a difference: this is a bug", t.keys)
+}
+
+// latest is what memory has of a key, and the revision of its last change: nil and 0 if it is absent, nil and a revision if
+// what is there cannot be read.
+func (r *Resource) latest(key string) (*Entry, int64) {
+	if e := r.state.Load().tree.get(key); e != nil {
+		return e, e.Revision
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if bad := r.broken[key]; bad != nil {
+		return nil, bad.Entry.Revision
+	}
+	return nil, 0
 }
 
 // result is what Commit returns. When the applier has not shown the write in time (etcd's watch is down), the entries

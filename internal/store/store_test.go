@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,6 +94,38 @@ func TestConflicts(t *testing.T) {
 	}
 	if s.maps.Count() != 1 || s.pods.Count() != 0 {
 		t.Errorf("%d maps and %d pods after the transaction", s.maps.Count(), s.pods.Count())
+	}
+}
+
+// TestCreatesRaceWithDeletes has many make and remove one object: whoever comes second is told of a conflict, and of nothing else,
+// although what he met may be gone again when it is looked for.
+func TestCreatesRaceWithDeletes(t *testing.T) {
+	t.Parallel()
+	s := run(t, config(etcdtest.Start(t)))
+	var made, refused atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 40 {
+				entries, err := s.Commit(t.Context(), s.change(nil, pod("a", "contested", nil, "")))
+				var conflict *store.Conflict
+				switch {
+				case err == nil:
+					made.Add(1)
+					if _, err := s.Commit(t.Context(), store.Change{Resource: s.pods, Namespace: "a", Name: "contested", Was: entries[0]}); err != nil {
+						t.Errorf("delete by who made it: %v", err)
+					}
+				case errors.As(err, &conflict) && conflict.Reason == store.Exists:
+					refused.Add(1)
+				default:
+					t.Errorf("create: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if made.Load() == 0 || refused.Load() == 0 {
+		t.Errorf("%d made, %d refused: nothing raced", made.Load(), refused.Load())
 	}
 }
 
@@ -306,6 +340,11 @@ func TestCorruptValue(t *testing.T) {
 		var corrupt *store.Corrupt
 		if !errors.As(err, &corrupt) || corrupt.Key != "/registry/pods/a/"+name {
 			t.Fatalf("%s: %v", name, err)
+		}
+		var conflict *store.Conflict
+		_, err = s.Commit(t.Context(), s.change(nil, pod("a", name, nil, "")))
+		if !errors.As(err, &conflict) || conflict.Reason != store.Exists || conflict.Current != nil {
+			t.Errorf("create of %s, which is there and cannot be read: %v", name, err)
 		}
 		s.remove(t, s.pods, corrupt.Entry)
 		if _, err := s.pods.Get(t.Context(), "a", name, store.Freshness{}); !errors.Is(err, store.ErrNotFound) {
