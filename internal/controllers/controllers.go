@@ -251,6 +251,7 @@ func (c *Config) complete() error {
 	orDefault(&c.TerminatedPods, 12500)
 	orDefault(&c.UnusedTokens, 365*24*time.Hour)
 	c.TerminatedPods = max(c.TerminatedPods, 0)
+	c.claims = resourceclaim.NewFigures(c.Informers)
 	return nil
 }
 

@@ -13,7 +13,6 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"canopus/internal/controllers/reconcile"
-	"canopus/internal/controllers/resourceclaim"
 )
 
 // again is the pause before a controller that failed is started again.
@@ -30,7 +29,6 @@ func New(c Config) (*Set, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	c.claims = resourceclaim.NewFigures(c.Informers)
 	s := &Set{c: c, queues: reconcile.NewQueues()}
 	for _, controller := range All() {
 		if _, err := s.make(controller, &record.FakeRecorder{}); err != nil {
