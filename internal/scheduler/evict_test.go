@@ -3,7 +3,10 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -129,4 +132,46 @@ func TestWholeGroupIsEvicted(t *testing.T) {
 		}
 		return fmt.Sprintf("%+v", g.Status), nil
 	})
+}
+
+// TestPreemptionWritesNoMoreThanItMust: each victim is marked and deleted once, and the status of the pod that they go for is
+// written once, its condition with the nomination.
+func TestPreemptionWritesNoMoreThanItMust(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	got := map[string]int{}
+	r := start(t, func(_ *Config, writes *rest.Config) {
+		writes.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(q *http.Request) (*http.Response, error) {
+				if _, path, ok := strings.Cut(q.URL.Path, "/pods/"); ok {
+					mu.Lock()
+					got[q.Method+" "+path]++
+					mu.Unlock()
+				}
+				return next.RoundTrip(q)
+			})
+		})
+	})
+	r.node("a", nil)
+	want := map[string]int{"POST high/binding": 1, "PATCH high/status": 1}
+	victims := []string{"v0", "v1", "v2"}
+	for _, v := range victims {
+		r.pod(v, cpu("1"))
+		r.bound(v, "a")
+		want["POST "+v+"/binding"], want["PATCH "+v+"/status"], want["DELETE "+v] = 1, 1, 1
+	}
+	r.pod("high", with(cpu("4"), priority(10)))
+	r.nominated("high", "a")
+	for _, v := range victims {
+		r.condemned(v)
+	}
+	for _, v := range victims {
+		r.gone(v)
+	}
+	r.bound("high", "a")
+	mu.Lock()
+	defer mu.Unlock()
+	if !maps.Equal(got, want) {
+		t.Errorf("requests: %v, want %v", got, want)
+	}
 }
