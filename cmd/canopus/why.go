@@ -82,6 +82,10 @@ func (a *asking) ask(ctx context.Context, args []string) (*why.Report, error) {
 	if a.output != "" && a.output != "json" {
 		return nil, fmt.Errorf("--output %q: only json is known", a.output)
 	}
+	target, err := why.ParseTarget(args, "")
+	if err != nil {
+		return nil, err
+	}
 	kubeconfig, err := a.loader()
 	if err != nil {
 		return nil, err
@@ -90,8 +94,7 @@ func (a *asking) ask(ctx context.Context, args []string) (*why.Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
-	target, err := why.ParseTarget(args, namespace)
-	if err != nil {
+	if target, err = why.ParseTarget(args, namespace); err != nil {
 		return nil, err
 	}
 	config, err := kubeconfig.ClientConfig()
