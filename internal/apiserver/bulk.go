@@ -11,18 +11,26 @@ import (
 // chunk is how much of a long answer is gathered before it is sent.
 const chunk = 128 << 10
 
-// buffers lends chunks.
-type buffers struct{ pool sync.Pool }
+// single is room for most objects.
+const single = 8 << 10
+
+// buffers lends buffers of a size.
+type buffers struct {
+	size int
+	pool sync.Pool
+}
 
 func (b *buffers) get() []byte {
 	if p, ok := b.pool.Get().(*[]byte); ok {
 		return (*p)[:0]
 	}
-	return make([]byte, 0, chunk)
+	return make([]byte, 0, b.size)
 }
 
-func (b *buffers) put(buf []byte) {
-	if cap(buf) <= 4*chunk {
+// takeBack makes a buffer that was lent to answer rq free for others. It does not when a write of the answer failed: of a stream
+// that its client has ended, net/http's last write may still be under way, and would show what is put there next.
+func (b *buffers) takeBack(buf []byte, rq *request) {
+	if cap(buf) <= 4*b.size && !rq.w.failed {
 		b.pool.Put(&buf)
 	}
 }
@@ -90,6 +98,6 @@ func (b *bulk) close() {
 	if b.zip != nil && b.err == nil {
 		b.err = b.zip.Close()
 	}
-	b.rq.s.buffers.put(b.buf)
+	b.rq.s.buffers.takeBack(b.buf, b.rq)
 	b.buf = nil
 }

@@ -86,9 +86,7 @@ func (s *Server) writeEntry(rq *request, ep *endpoint, code int, e *store.Entry,
 		return errNotAcceptable("you requested PartialObjectMetadataList, but the requested object is not a list")
 	}
 	if f.media == mediaProtobuf && ep.raw {
-		// One buffer, so that it travels as one frame.
-		body := ep.head.appendProto(make([]byte, 0, ep.head.protoSize(len(e.Body()))), e.Body())
-		rq.writeBody(code, typeProtobuf, body)
+		s.writeProto(rq, ep.head, code, e.Body())
 		return nil
 	}
 	body, err := s.entryBytes(ep, e, f)
@@ -97,6 +95,18 @@ func (s *Server) writeEntry(rq *request, ep *endpoint, code int, e *store.Entry,
 	}
 	rq.writeBody(code, f.media.contentType(), body)
 	return nil
+}
+
+// writeProto answers with an object's message in its envelope: in one buffer, so that it travels as one frame.
+func (s *Server) writeProto(rq *request, h head, code int, message []byte) {
+	n := h.protoSize(len(message))
+	if n > s.singles.size {
+		rq.writeBody(code, typeProtobuf, h.appendProto(make([]byte, 0, n), message))
+		return
+	}
+	body := h.appendProto(s.singles.get(), message)
+	rq.writeBody(code, typeProtobuf, body)
+	s.singles.takeBack(body, rq)
 }
 
 // entryBytes encodes a stored object whole.

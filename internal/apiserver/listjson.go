@@ -99,7 +99,7 @@ func (rq *request) writeTextItems(h head, meta []byte, n int, f format, item fun
 
 // abort ends a list that cannot be completed: with a Status if nothing was sent, else by cutting the answer short.
 func (b *bulk) abort(err error) error {
-	b.rq.s.buffers.put(b.buf)
+	b.rq.s.buffers.takeBack(b.buf, b.rq)
 	if b.out == nil {
 		return err
 	}

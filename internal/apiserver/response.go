@@ -16,10 +16,11 @@ var noCache = []string{"no-cache, private"}
 // response notes what was answered.
 type response struct {
 	http.ResponseWriter
-	rq    *request
-	code  int // 0: nothing was sent yet
-	bytes int64
-	warns map[string]bool
+	rq     *request
+	code   int // 0: nothing was sent yet
+	bytes  int64
+	failed bool // a write did not go through
+	warns  map[string]bool
 }
 
 // WriteHeader sends the head of the answer.
@@ -37,6 +38,7 @@ func (w *response) Write(b []byte) (int, error) {
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
+	w.failed = w.failed || err != nil
 	return n, err
 }
 

@@ -84,7 +84,8 @@ type Server struct {
 	writes  *gate
 	metrics *metrics
 	pages   map[string]page
-	buffers buffers
+	buffers buffers // for what is long
+	singles buffers // for an object
 	proxies *proxies
 	ready   chan struct{}
 	schemas *patch.Schemas
@@ -97,6 +98,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: c, clock: c.Clock, log: c.Log, reads: newGate(c.MaxReads), writes: newGate(c.MaxWrites),
+		buffers: buffers{size: chunk}, singles: buffers{size: single},
 		schemas: patch.NewSchemas(scheme.Scheme), ready: make(chan struct{})}
 	s.metrics = newMetrics(c.Metrics, s)
 	s.proxies = newProxies(s)
