@@ -40,6 +40,7 @@ type Controller struct {
 	podInformer   cache.SharedIndexInformer
 	sliceInformer cache.SharedIndexInformer
 	written       *reconcile.Written[*discoveryv1.EndpointSlice]
+	figures       *figures
 	loop          *reconcile.Loop[types.NamespacedName]
 
 	mu       sync.Mutex
@@ -70,6 +71,9 @@ func New(d reconcile.Deps) (*Controller, error) {
 		return nil, err
 	}
 	var err error
+	if c.figures, err = reconcile.Show(d, newFigures()); err != nil {
+		return nil, err
+	}
 	c.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
 		Name: "endpoint_slice", Workers: workers, Reconcile: c.reconcile, Clock: d.Clock, Log: d.Log, Queues: d.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{
@@ -85,7 +89,10 @@ func New(d reconcile.Deps) (*Controller, error) {
 }
 
 // Run works until ctx ends.
-func (c *Controller) Run(ctx context.Context) error { return c.loop.Run(ctx) }
+func (c *Controller) Run(ctx context.Context) error {
+	defer c.figures.rest()
+	return c.loop.Run(ctx)
+}
 
 // sliceService indexes the slices that this controller manages by their Service.
 func sliceService(obj any) ([]string, error) {
@@ -135,6 +142,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 		delete(c.triggers, key)
 		c.mu.Unlock() // the garbage collector removes the slices
 		c.tell(key, nil, nil)
+		c.figures.gone(key)
 		return 0, nil
 	}
 	if err != nil || svc.DeletionTimestamp != nil || svc.Spec.Selector == nil && svc.Spec.Type != corev1.ServiceTypeExternalName {
@@ -161,9 +169,12 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	c.mu.Lock()
 	trigger := c.triggers[key].Since(svc, pods)
 	c.mu.Unlock()
-	if err := c.apply(ctx, svc, slicepack.Plan(target(svc), existing, groups), trigger); err != nil {
+	aim := target(svc)
+	planned := slicepack.Plan(aim, existing, groups)
+	if err := c.apply(ctx, svc, planned, trigger); err != nil {
 		return 0, fmt.Errorf("endpointslices of service %s: %w", key, err)
 	}
+	c.figures.synced(key, shareOf(svc, len(existing), groups, aim.Keep, planned), planned)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.triggers[key] = c.triggers[key].Noted(svc, pods)

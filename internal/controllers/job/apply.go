@@ -28,13 +28,18 @@ func (c *Controller) apply(ctx context.Context, j *batchv1.Job, a actions) error
 		if err == nil {
 			c.wrote(j, now.ResourceVersion)
 			c.figures.counted(j, &a.status)
+			for _, action := range a.judged {
+				if action != batchv1.PodFailurePolicyActionIgnore {
+					c.figures.handled(action)
+				}
+			}
 			for _, e := range a.events {
 				c.Events.Event(j, e.kind, e.reason, e.message)
 			}
 		}
 	}
 	return firstOf(
-		c.each(ctx, a.free, c.free),
+		c.each(ctx, a.free, func(ctx context.Context, p *corev1.Pod) error { return c.settle(ctx, p, a.judged[p.UID]) }),
 		c.each(ctx, a.kill, func(ctx context.Context, p *corev1.Pod) error { return c.remove(ctx, j, p) }),
 		c.each(ctx, a.shrink, func(ctx context.Context, p *corev1.Pod) error { return c.discard(ctx, j, p) }),
 		c.create(ctx, j, a.create),
@@ -53,6 +58,15 @@ func firstOf(errs ...error) error {
 func (c *Controller) each(ctx context.Context, pods []*corev1.Pod, f func(context.Context, *corev1.Pod) error) error {
 	failed := reconcile.Parallel(ctx, len(pods), func(ctx context.Context, i int) error { return f(ctx, pods[i]) })
 	return firstOf(failed...)
+}
+
+// settle frees a pod. The status does not tell of one that a rule lets pass: it is handled once it is free.
+func (c *Controller) settle(ctx context.Context, p *corev1.Pod, action batchv1.PodFailurePolicyAction) error {
+	err := c.free(ctx, p)
+	if err == nil && action == batchv1.PodFailurePolicyActionIgnore {
+		c.figures.handled(action)
+	}
+	return err
 }
 
 // free takes the finalizer away from a pod that is accounted for.

@@ -51,6 +51,7 @@ func (p *planner) count() {
 // judgeAll finds the failures that matter to the Job as a whole, to an index, or not at all.
 func (p *planner) judgeAll() {
 	p.held, p.fatal = map[types.UID]bool{}, ""
+	p.rules = map[types.UID]batchv1.PodFailurePolicyAction{}
 	last := map[int]*corev1.Pod{}
 	for _, x := range p.pods {
 		if !p.isFailed(x) || !hasFinalizer(x) {
@@ -59,6 +60,9 @@ func (p *planner) judgeAll() {
 		v := verdict{action: batchv1.PodFailurePolicyActionCount}
 		if x.Status.Phase == corev1.PodFailed {
 			v = judge(&p.job.Spec, x)
+		}
+		if v.message != "" {
+			p.rules[x.UID] = v.action
 		}
 		i := indexOf(x)
 		switch v.action {
@@ -125,15 +129,29 @@ func (p *planner) enlist(u *batchv1.UncountedTerminatedPods) {
 			p.free(x)
 		case p.isFailed(x) && p.held[x.UID]:
 		case p.isFailed(x) && p.ignored[x.UID]:
+			p.judged(x)
 			p.free(x)
 		case p.isFailed(x) && !over:
 			u.Failed = append(u.Failed, x.UID)
 			p.uncountedF[x.UID] = true
+			p.judged(x)
 			p.free(x)
 		case x.Status.Phase == corev1.PodSucceeded || p.isFailed(x):
 			p.pending = true // more than one status holds: the next look goes on
 		}
 	}
+}
+
+// judged notes what a rule of the failure policy says of a pod.
+func (p *planner) judged(x *corev1.Pod) {
+	action, ruled := p.rules[x.UID]
+	if !ruled {
+		return
+	}
+	if p.a.judged == nil {
+		p.a.judged = map[types.UID]batchv1.PodFailurePolicyAction{}
+	}
+	p.a.judged[x.UID] = action
 }
 
 func (p *planner) free(x *corev1.Pod) {

@@ -12,7 +12,7 @@ import (
 // verdict is what a failed pod means to its Job.
 type verdict struct {
 	action  batchv1.PodFailurePolicyAction
-	message string // for FailJob
+	message string // what matched, as a failed Job tells it; "": no rule did
 }
 
 // judge applies the Job's pod failure policy to a failed pod; the first rule that matches decides.

@@ -120,6 +120,7 @@ func (c *Controller) jobChanged(old, j *batchv1.Job) []types.NamespacedName {
 
 // podChanged names the Jobs that controlled or control the pod, or may adopt it.
 func (c *Controller) podChanged(old, pod *corev1.Pod) []types.NamespacedName {
+	c.figures.waits(old, pod)
 	keys := reconcile.Controllers(kind, old, pod)
 	if pod == nil {
 		c.forget(old.UID)

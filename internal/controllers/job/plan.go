@@ -40,6 +40,8 @@ type actions struct {
 	shrink []*corev1.Pod // wanted no longer: delete, and never account for them
 	create []newPod
 	after  time.Duration // look again by then; 0: when something changes
+	// judged are the failed pods that this look accounts for, or lets pass, by what a rule of the failure policy says of them.
+	judged map[types.UID]batchv1.PodFailurePolicyAction
 }
 
 type event struct{ kind, reason, message string }
@@ -57,10 +59,11 @@ type planner struct {
 	active, terminating     []*corev1.Pod
 	done, failed            indexSet
 	uncountedOK, uncountedF map[types.UID]bool
-	ignored                 map[types.UID]bool // failures that a rule lets pass
-	held                    map[types.UID]bool // last failures of an index, accounted for once they are replaced
-	fatal                   string             // what the rule said that fails the Job
-	pending                 bool               // pods are still to be accounted for
+	ignored                 map[types.UID]bool                           // failures that a rule lets pass
+	rules                   map[types.UID]batchv1.PodFailurePolicyAction // those of the failure policy that match a pod
+	held                    map[types.UID]bool                           // last failures of an index, accounted for once they are replaced
+	fatal                   string                                       // what the rule said that fails the Job
+	pending                 bool                                         // pods are still to be accounted for
 }
 
 // plan decides what a Job needs now. It reads and changes nothing outside its arguments.

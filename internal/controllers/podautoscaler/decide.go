@@ -35,6 +35,10 @@ type decision struct {
 	why     string // of scaling
 	events  []event
 	history history
+	// For the figures: whether it was scaled, the first error, and what came of each metric.
+	done     bool
+	err      error
+	computed []computed
 }
 
 // limitsOf is the range and the rules of an autoscaler.
@@ -64,6 +68,7 @@ func decide(o observed, now time.Time) decision {
 	c := conditions{&d.status, o.hpa.Generation, now}
 	d.status.ObservedGeneration = &o.hpa.Generation
 	if o.scaleErr != nil {
+		d.err = o.scaleErr
 		d.tell(corev1.EventTypeWarning, "FailedGetScale", o.scaleErr.Error())
 		c.set(autoscalingv2.AbleToScale, corev1.ConditionFalse, reason{"FailedGetScale", "the HPA controller was unable to get the target's current scale: " + o.scaleErr.Error()})
 		return d
@@ -119,6 +124,7 @@ func (d *decision) byMetrics(o observed, c conditions, now time.Time) bool {
 // evaluate returns the most that any metric asks for. When some metric says nothing, the others may scale up, but not down.
 func (d *decision) evaluate(o observed, c conditions, now time.Time) (int32, string, bool) {
 	if f := o.selectErr; f != nil {
+		d.err = specError{f}
 		d.tell(corev1.EventTypeWarning, f.event, f.text)
 		c.set(autoscalingv2.ScalingActive, corev1.ConditionFalse, reason{f.reason, f.err.Error()})
 		d.tell(corev1.EventTypeWarning, "FailedComputeMetricsReplicas", f.text)
@@ -131,10 +137,11 @@ func (d *decision) evaluate(o observed, c conditions, now time.Time) (int32, str
 	statuses := make([]autoscalingv2.MetricStatus, len(o.hpa.Spec.Metrics))
 	for i := range o.hpa.Spec.Metrics {
 		p, f := w.evaluate(&o.hpa.Spec.Metrics[i], o.measures[i])
+		d.note(&o.hpa.Spec.Metrics[i], o.measures[i], p, f)
 		if f != nil {
 			d.tell(corev1.EventTypeWarning, f.event, f.err.Error())
 			if failures++; first == nil {
-				first = f
+				first, d.err = f, f
 			}
 			continue
 		}
@@ -155,6 +162,17 @@ func (d *decision) evaluate(o observed, c conditions, now time.Time) (int32, str
 	return best.replicas, best.name, true
 }
 
+// note keeps what came of a metric.
+func (d *decision) note(m *autoscalingv2.MetricSpec, got measure, p proposal, f *failure) {
+	c := computed{kind: m.Type, action: none, took: got.took}
+	if f != nil {
+		c.err = f
+	} else {
+		c.action = actionOf(d.from, p.replicas)
+	}
+	d.computed = append(d.computed, c)
+}
+
 func (d *decision) tell(kind, why, message string) {
 	d.events = append(d.events, event{kind, why, message})
 }
@@ -169,8 +187,12 @@ func (d *decision) finish(h *autoscalingv2.HorizontalPodAutoscaler, err error, n
 		d.tell(corev1.EventTypeWarning, "FailedRescale", fmt.Sprintf("New size: %d; reason: %s; error: %v", d.to, d.why, err))
 		c.set(autoscalingv2.AbleToScale, corev1.ConditionFalse, reason{"FailedUpdateScale", "the HPA controller was unable to update the target scale: " + err.Error()})
 		d.status.DesiredReplicas = h.Status.DesiredReplicas
+		if d.err == nil {
+			d.err = err
+		}
 		return
 	}
+	d.done = true
 	d.tell(corev1.EventTypeNormal, "SuccessfulRescale", fmt.Sprintf("New size: %d; reason: %s", d.to, d.why))
 	c.set(autoscalingv2.AbleToScale, corev1.ConditionTrue, reason{"SucceededRescale", fmt.Sprintf("the HPA controller was able to update the target scale to %d", d.to)})
 	d.history = l.done(d.history, d.from, d.to, now)

@@ -51,6 +51,7 @@ type Controller struct {
 	hpas      autoscalinglisters.HorizontalPodAutoscalerLister
 	pods      corelisters.PodLister
 	resources *resources
+	figures   figures
 	loop      *reconcile.Loop[types.NamespacedName]
 
 	mu    sync.Mutex
@@ -81,6 +82,9 @@ func New(c Config) (*Controller, error) {
 		resources: &resources{client: c.Client, clock: c.Clock, served: map[schema.GroupVersion]knownVersion{}, groups: map[string]knownGroup{}},
 	}
 	var err error
+	if out.figures, err = newFigures(c.Deps); err != nil {
+		return nil, err
+	}
 	out.loop, err = reconcile.New(reconcile.Config[types.NamespacedName]{
 		Name: "horizontalpodautoscaler", Workers: workers, Reconcile: out.reconcile, Clock: c.Clock, Log: c.Log, Queues: c.Queues,
 		Sources: []reconcile.Source[types.NamespacedName]{reconcile.On(hpas.Informer(), changed)},
@@ -112,6 +116,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	if err != nil {
 		return 0, err
 	}
+	began := c.Clock.Now()
 	o, at, err := c.observe(ctx, hpa)
 	if err != nil {
 		return c.period, err
@@ -128,7 +133,9 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	for _, e := range d.events {
 		c.Events.Event(hpa, e.kind, e.reason, e.message)
 	}
-	return c.period, c.writeStatus(ctx, hpa, d.status)
+	err = c.writeStatus(ctx, hpa, d.status)
+	c.figures.looked(&d, err, c.Clock.Since(began))
+	return c.period, err
 }
 
 // observe reads all that the decision needs. What cannot be read is part of it: only the end of the process is an error.
@@ -157,7 +164,10 @@ func (c *Controller) observe(ctx context.Context, hpa *autoscalingv2.HorizontalP
 	}
 	s := &source{resources: c.resources, namespace: hpa.Namespace, selector: selector}
 	for i := range hpa.Spec.Metrics {
-		o.measures = append(o.measures, s.measure(ctx, &hpa.Spec.Metrics[i]))
+		began := c.Clock.Now()
+		m := s.measure(ctx, &hpa.Spec.Metrics[i])
+		m.took = c.Clock.Since(began)
+		o.measures = append(o.measures, m)
 	}
 	return o, at, ctx.Err()
 }

@@ -3,6 +3,7 @@ package podautoscaler
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,7 @@ type measure struct {
 	pods  map[string]podUse // of metrics of pods
 	value int64             // of metrics of something else, in thousandths
 	err   error
+	took  time.Duration // to read it
 }
 
 // proposal is what one metric asks for.
@@ -60,7 +62,7 @@ func (w *workload) evaluate(m *autoscalingv2.MetricSpec, got measure) (proposal,
 		p, err := w.externalMetric(m.External, got)
 		return p, failed("FailedGetExternalMetric", fmt.Sprintf("failed to get %s external metric value", m.External.Metric.Name), err)
 	}
-	return proposal{}, failed("InvalidMetricSourceType", "unknown metric source type", fmt.Errorf("%q", string(m.Type)))
+	return proposal{}, failed("InvalidMetricSourceType", "unknown metric source type", specError{fmt.Errorf("%q", string(m.Type))})
 }
 
 func failed(reason, text string, err error) *failure {
@@ -95,7 +97,7 @@ func (w *workload) usage(name corev1.ResourceName, container string, t autoscali
 		now.AverageValue, now.AverageUtilization = milli(s.average), &s.utilization
 		return s, now, nil
 	}
-	return scaled{}, now, errors.New("invalid resource metric source: neither an average utilization target nor an average value (usage) target was set")
+	return scaled{}, now, specError{errors.New("invalid resource metric source: neither an average utilization target nor an average value (usage) target was set")}
 }
 
 func (w *workload) resource(m *autoscalingv2.ResourceMetricSource, got measure) (proposal, error) {
@@ -128,7 +130,7 @@ func (w *workload) podsMetric(m *autoscalingv2.PodsMetricSource, got measure) (p
 		return proposal{}, got.err
 	}
 	if m.Target.AverageValue == nil {
-		return proposal{}, errors.New("invalid pods metric source: no average value target was set")
+		return proposal{}, specError{errors.New("invalid pods metric source: no average value target was set")}
 	}
 	s, err := w.byAverage(got.pods, "", m.Target.AverageValue.MilliValue())
 	return proposal{s.replicas, "pods metric " + m.Metric.Name, autoscalingv2.MetricStatus{
@@ -150,7 +152,7 @@ func (w *workload) whole(t autoscalingv2.MetricTarget, got measure) (int32, auto
 		n, err := w.byValue(got.value, t.Value.MilliValue())
 		return n, autoscalingv2.MetricValueStatus{Value: milli(got.value)}, err
 	}
-	return 0, autoscalingv2.MetricValueStatus{}, errors.New("neither a value target nor an average value target was set")
+	return 0, autoscalingv2.MetricValueStatus{}, specError{errors.New("neither a value target nor an average value target was set")}
 }
 
 func (w *workload) objectMetric(m *autoscalingv2.ObjectMetricSource, got measure) (proposal, error) {

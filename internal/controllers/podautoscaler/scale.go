@@ -179,7 +179,7 @@ type target struct {
 func (c *Controller) readScale(ctx context.Context, namespace, apiVersion, kind, name string) (target, error) {
 	gv, err := schema.ParseGroupVersion(apiVersion)
 	if err != nil {
-		return target{}, fmt.Errorf("invalid API version in scale target reference: %w", err)
+		return target{}, specError{fmt.Errorf("invalid API version in scale target reference: %w", err)}
 	}
 	at, err := c.resources.find(ctx, gv.WithKind(kind), "scale")
 	if err != nil {

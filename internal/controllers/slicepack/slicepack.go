@@ -82,6 +82,7 @@ type Target struct {
 // Actions is what the slices need. What is created and updated are the plan's own copies.
 type Actions struct {
 	Create, Update, Remove []*discoveryv1.EndpointSlice
+	Added, Dropped         int // endpoints that the slices gain and lose; with other ports one is another
 }
 
 // Plan brings the existing slices to the wanted groups: an endpoint stays in the slice it
@@ -102,6 +103,7 @@ func Plan(target Target, existing []*discoveryv1.EndpointSlice, groups []Group) 
 			slots[key] = append(slots[key], sl)
 		} else {
 			p.spare[s.AddressType] = append(p.spare[s.AddressType], sl)
+			p.lost += len(s.Endpoints)
 		}
 	}
 	for _, g := range groups {
@@ -129,6 +131,8 @@ func (s *slot) fill(from []discoveryv1.Endpoint) []discoveryv1.Endpoint {
 type packer struct {
 	target Target
 	used   []*slot
+	added  int
+	lost   int
 	spare  map[discoveryv1.AddressType][]*slot // slices that carry nothing wanted
 }
 
@@ -139,13 +143,14 @@ func (p *packer) pack(g Group, slots []*slot) {
 	}
 	var used []*slot
 	for _, s := range slots {
-		s.keep(want)
+		p.lost += s.keep(want)
 		if len(s.now.Endpoints) == 0 {
 			p.spare[g.Family] = append(p.spare[g.Family], s)
 			continue
 		}
 		used = append(used, s)
 	}
+	p.added += len(want)
 	rest := make([]discoveryv1.Endpoint, 0, len(want))
 	for _, e := range want {
 		rest = append(rest, *e)
@@ -172,8 +177,9 @@ func (p *packer) pack(g Group, slots []*slot) {
 	p.used = append(p.used, used...)
 }
 
-// keep drops from the slice what is not in want, updates what is, and takes from want what it holds.
-func (s *slot) keep(want map[ID]*discoveryv1.Endpoint) {
+// keep drops from the slice what is not in want, updates what is, and takes from want what it holds. It returns how many it
+// dropped.
+func (s *slot) keep(want map[ID]*discoveryv1.Endpoint) int {
 	kept := make([]discoveryv1.Endpoint, 0, len(s.now.Endpoints))
 	for i := range s.now.Endpoints {
 		e := &s.now.Endpoints[i]
@@ -187,7 +193,9 @@ func (s *slot) keep(want map[ID]*discoveryv1.Endpoint) {
 		s.changed = s.changed || !same(e, w)
 		kept = append(kept, *w)
 	}
+	dropped := len(s.now.Endpoints) - len(kept)
 	s.now.Endpoints = kept
+	return dropped
 }
 
 // same reports whether two endpoints say the same. Nearly all do, thousands at a time: reflection is for the few that have hints.
@@ -236,7 +244,7 @@ func (p *packer) annotated(s *discoveryv1.EndpointSlice) bool {
 }
 
 func (p *packer) finish() Actions {
-	var a Actions
+	a := Actions{Added: p.added, Dropped: p.lost}
 	for _, s := range p.used {
 		switch {
 		case s.was == nil:
