@@ -219,6 +219,7 @@ type Config struct {
 	// Metrics shows how the queues and the controllers are doing; nil: nobody asks.
 	Metrics prometheus.Registerer
 	claims  *resourceclaim.Figures
+	running *prometheus.GaugeVec // 1: works here, 0: no longer
 
 	RootCA           []byte                  // PEM, published to every namespace
 	Authority        *certificates.Authority // signs certificate requests; nil: somebody else does
@@ -252,6 +253,8 @@ func (c *Config) complete() error {
 	orDefault(&c.UnusedTokens, 365*24*time.Hour)
 	c.TerminatedPods = max(c.TerminatedPods, 0)
 	c.claims = resourceclaim.NewFigures(c.Informers)
+	c.running = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "running_managed_controllers", Help: "Whether a controller works in this process now."},
+		[]string{"name", "manager"})
 	return nil
 }
 

@@ -43,7 +43,7 @@ func (s *Set) show() error {
 	if s.c.Metrics == nil {
 		return nil
 	}
-	for _, figures := range []prometheus.Collector{s.queues, s.c.claims} {
+	for _, figures := range []prometheus.Collector{s.queues, s.c.claims, s.c.running} {
 		if err := s.c.Metrics.Register(figures); err != nil {
 			return fmt.Errorf("show the figures of the controllers: %w", err)
 		}
@@ -107,7 +107,23 @@ func (s *Set) run(ctx context.Context, controller Controller) error {
 		return err
 	}
 	s.c.Informers.StartWithContext(ctx) // nothing new unless the list changed since Run
+	if _, idles := r.(idle); !idles {
+		works := s.c.running.WithLabelValues(shownAs(controller.Name), manager)
+		works.Set(1)
+		defer works.Set(0)
+	}
 	return r.Run(ctx)
+}
+
+// manager is the component that upstream's controllers run in.
+const manager = "kube-controller-manager"
+
+// shownAs is how figures call a controller: by its name, but for one that upstream's figures call differently.
+func shownAs(name string) string {
+	if name == "cidrAllocator" {
+		return "nodeipam"
+	}
+	return name
 }
 
 // idle stands for a controller that lacks what this process was not given.
