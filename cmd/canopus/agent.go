@@ -23,6 +23,7 @@ import (
 	"canopus/internal/proxy"
 	"canopus/internal/run"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
@@ -314,7 +315,7 @@ func (n *nodeParts) agent(endpoint string) (*node.Node, error) {
 		Client: n.access.Client, NodeName: n.name, IPs: []string{n.address.String()}, Endpoint: endpoint, Version: serverVersion().GitVersion,
 		Root: n.cfg.kubeletDir, PodLogs: n.cfg.podLogsDir, ContainerLogs: n.cfg.containerLogsDir, LocalVolumes: volumesDir(n.cfg), CgroupRoot: n.cfg.cgroupRoot,
 		ClusterDNS: []string{n.cfg.clusterDNS}, ClusterDomain: n.cfg.clusterDomain, MaxPods: int64(n.cfg.maxPods),
-		Address: ":" + strconv.Itoa(n.cfg.agentPort), TLS: n.tls, ClientCA: n.roots,
+		Address: ":" + strconv.Itoa(n.cfg.agentPort), TLS: n.tls, ClientCA: n.roots, Figures: []prometheus.Collector{buildInfo()},
 		Clock: n.clock, Log: n.log,
 	})
 }

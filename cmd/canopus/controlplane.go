@@ -312,7 +312,7 @@ func (c *controlPlane) admission() (*admission.Chain, error) {
 	member := c.etcd
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "apiserver_storage_size_bytes", Help: "Bytes of etcd's database file.",
 		ConstLabels: prometheus.Labels{"storage_cluster_id": "etcd-0"}}, func() float64 { return float64(member.Size()) })
-	return chain, errors.Join(c.metrics.Register(chain), c.metrics.Register(size))
+	return chain, errors.Join(c.metrics.Register(chain), c.metrics.Register(size), c.metrics.Register(buildInfo()))
 }
 
 // allocator gives Services their addresses and ports.

@@ -41,7 +41,7 @@ type monitor struct {
 
 func newMonitor(host string, port int, log *slog.Logger) *monitor {
 	m := &monitor{host: host, port: port, registry: prometheus.NewRegistry(), log: log}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})) // the first ones
+	m.registry.MustRegister(buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})) // the first ones
 	m.pages = map[string]http.Handler{"/metrics": promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})}
 	return m
 }

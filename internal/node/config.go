@@ -14,6 +14,8 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config is what a node agent needs. Client, NodeName, IPs, Endpoint, Version, Clock and Log are required, and TLS unless
@@ -52,8 +54,9 @@ type Config struct {
 	TLS         *tls.Config
 	ClientCA    *x509.CertPool // of client certificates; nil: tokens only
 	NoServer    bool
-	LogMaxSize  int64 // bytes after which a container's log is rotated; 10 MiB unless set
-	LogMaxFiles int   // kept per container; 5 unless set
+	Figures     []prometheus.Collector // shown on the server's page of metrics, besides the agent's own
+	LogMaxSize  int64                  // bytes after which a container's log is rotated; 10 MiB unless set
+	LogMaxFiles int                    // kept per container; 5 unless set
 
 	Clock clock.WithTicker
 	Log   *slog.Logger

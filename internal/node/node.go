@@ -43,6 +43,8 @@ import (
 	"canopus/internal/node/reclaim"
 	"canopus/internal/node/server"
 	"canopus/internal/node/volume"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -228,18 +230,24 @@ type parts struct {
 	cleaner   *devices.Cleaner
 	manager   *pods.Manager
 	server    *server.Server
+	figures   *prometheus.Registry
 }
 
 func (n *Node) assemble(runtimeName string, informer cache.SharedIndexInformer, services coreinformers.ServiceInformer) (*parts, error) {
-	cfg, p := n.cfg, &parts{}
+	cfg, p := n.cfg, &parts{figures: prometheus.NewRegistry()}
 	bells := bell.New()
 	var err error
+	for _, f := range cfg.Figures {
+		if err := p.figures.Register(f); err != nil {
+			return nil, fmt.Errorf("show the figures of the node: %w", err)
+		}
+	}
 	if p.cache, err = cri.NewCache(cri.CacheConfig{Client: n.client, Changed: bells.Ring, Clock: cfg.Clock, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
 	marks := &pods.Marks{Bells: bells}
 	p.objects = objects.New(cfg.Client, marks.Stale)
-	if p.probes, err = probe.NewSet(probe.Config{Client: n.client, Clock: cfg.Clock, Changed: bells.Ring, Event: n.containerEvent}); err != nil {
+	if p.probes, err = probe.NewSet(probe.Config{Client: n.client, Clock: cfg.Clock, Changed: bells.Ring, Event: n.containerEvent, Metrics: p.figures}); err != nil {
 		return nil, err
 	}
 	if p.collector, err = images.NewCollector(images.GCConfig{Client: n.client, Clock: cfg.Clock, Log: cfg.Log, InUse: inUse(p.cache)}); err != nil {
@@ -286,7 +294,7 @@ func (n *Node) assemble(runtimeName string, informer cache.SharedIndexInformer, 
 	}
 	p.server, err = server.New(server.Config{
 		Client: cfg.Client, NodeName: cfg.NodeName, Address: cfg.Address, TLS: cfg.TLS, ClientCA: cfg.ClientCA, Runtime: n.client,
-		Cache: p.cache, Pods: informer.GetStore(), PodLogs: cfg.PodLogs, Machine: n.machine, Clock: cfg.Clock, Log: cfg.Log,
+		Cache: p.cache, Pods: informer.GetStore(), PodLogs: cfg.PodLogs, Machine: n.machine, Metrics: p.figures, Clock: cfg.Clock, Log: cfg.Log,
 	})
 	return p, err
 }

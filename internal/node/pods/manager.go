@@ -219,7 +219,7 @@ func (m *Manager) forget(ctx context.Context, w *worker) {
 	m.mu.Unlock()
 	m.cfg.Bells.Forget(w.uid)
 	m.cfg.Objects.Use(w.uid, nil)
-	m.cfg.Probes.ForgetOthers(w.uid, nil)
+	m.cfg.Probes.Leave(w.uid)
 	if ctx.Err() == nil {
 		m.cfg.Bells.Ring(w.uid)
 	}

@@ -13,6 +13,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"canopus/internal/node/cri"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Verdict is the outcome of a probe over its thresholds.
@@ -46,6 +48,7 @@ type Config struct {
 	Clock   clock.Clock
 	Changed func(types.UID)
 	Event   func(pod *corev1.Pod, container, kind, reason, message string)
+	Metrics prometheus.Registerer // shows what probes came to; nil: nobody asks
 }
 
 // Set runs the probes of the node's containers.
@@ -56,6 +59,8 @@ type Set struct {
 	mu    sync.Mutex
 	ctx   context.Context // of Run; nil before
 	items map[string]*item
+	// results counts what probes came to, for as long as their pod is there.
+	results *prometheus.CounterVec
 }
 
 type item struct {
@@ -69,7 +74,15 @@ func NewSet(cfg Config) (*Set, error) {
 	if cfg.Client == nil || cfg.Clock == nil || cfg.Changed == nil || cfg.Event == nil {
 		return nil, fmt.Errorf("probes: Client, Clock, Changed and Event are required")
 	}
-	return &Set{cfg: cfg, items: map[string]*item{}}, nil
+	s := &Set{cfg: cfg, items: map[string]*item{}, results: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Subsystem: "prober", Name: "probe_total", Help: "Probes of containers, by how they ended.",
+	}, []string{"probe_type", "result", "container", "pod", "namespace", labelUID})}
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(s.results); err != nil {
+			return nil, fmt.Errorf("show what probes come to: %w", err)
+		}
+	}
+	return s, nil
 }
 
 // Run owns the probes' goroutines until ctx ends.
@@ -145,6 +158,33 @@ func (s *Set) ForgetOthers(uid types.UID, keep map[string]bool) {
 	}
 }
 
+// Leave ends the probes of a pod that is gone, and forgets what they came to.
+func (s *Set) Leave(uid types.UID) {
+	s.ForgetOthers(uid, nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.results.DeletePartialMatch(prometheus.Labels{labelUID: string(uid)})
+}
+
+// What a probe came to, as a label.
+const (
+	labelUID = "pod_uid"
+
+	resultOK      = "successful"
+	resultFailed  = "failed"
+	resultUnknown = "unknown"
+)
+
+// count notes what a probe came to, unless its container has been forgotten meanwhile.
+func (s *Set) count(r *run, result string) {
+	pod := r.sub.Pod
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.items[r.sub.Target.ContainerID] != nil {
+		s.results.WithLabelValues(r.kind.String(), result, r.sub.Target.Container.Name, pod.Name, pod.Namespace, string(pod.UID)).Inc()
+	}
+}
+
 // Verdicts returns what is known of a container.
 func (s *Set) Verdicts(containerID string) Verdicts {
 	s.mu.Lock()
@@ -211,10 +251,14 @@ func (s *Set) once(ctx context.Context, r *run) bool {
 	}
 	name := r.sub.Target.Container.Name
 	if err != nil {
+		s.count(r, resultUnknown)
 		s.cfg.Event(r.sub.Pod, name, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe errored and resulted in unknown state: %v", r.kind, err))
 		return false
 	}
-	if !ok {
+	if ok {
+		s.count(r, resultOK)
+	} else {
+		s.count(r, resultFailed)
 		s.cfg.Event(r.sub.Pod, name, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", r.kind, strings.TrimSpace(msg)))
 	}
 	v, decided := r.outcome(ok)

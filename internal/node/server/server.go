@@ -24,12 +24,14 @@ import (
 	"canopus/internal/auth/delegate"
 	"canopus/internal/node/cri"
 	"canopus/internal/node/nodestatus"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // shutdownGrace is how long open requests get when the agent ends.
 const shutdownGrace = time.Second
 
-// Config is what a Server needs. All of it is required but ClientCA.
+// Config is what a Server needs. All of it is required but ClientCA and Metrics.
 type Config struct {
 	Client   kubernetes.Interface
 	NodeName string
@@ -41,6 +43,7 @@ type Config struct {
 	Pods     cache.Store // of *corev1.Pod, keyed by namespace/name
 	PodLogs  string
 	Machine  nodestatus.Machine
+	Metrics  prometheus.Gatherer // of the agent's other parts; nil: there are none
 	Clock    clock.Clock
 	Log      *slog.Logger
 }
@@ -57,7 +60,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	if cfg.Client == nil || cfg.NodeName == "" || cfg.Address == "" || cfg.TLS == nil || cfg.Runtime == nil || cfg.Cache == nil ||
 		cfg.Pods == nil || cfg.Clock == nil || cfg.Log == nil {
-		return nil, errors.New("node server: every field of the configuration but ClientCA is required")
+		return nil, errors.New("node server: every field of the configuration but ClientCA and Metrics is required")
 	}
 	gate, err := delegate.New(delegate.Config{Client: cfg.Client, ClientCA: cfg.ClientCA, Question: question(cfg.NodeName), Clock: cfg.Clock})
 	if err != nil {
@@ -125,7 +128,7 @@ func (s *Server) mux() http.Handler {
 	m.HandleFunc("POST /run/{namespace}/{pod}/{container}", s.run)
 	m.HandleFunc("GET /stats/summary", s.summary)
 	m.HandleFunc("GET /metrics/resource", s.resourceMetrics)
-	m.Handle("GET /metrics", metrics())
+	m.Handle("GET /metrics", metrics(s.cfg.Metrics))
 	return m
 }
 

@@ -18,10 +18,14 @@ import (
 )
 
 // metrics serves the agent's own metrics.
-func metrics() http.Handler {
+func metrics(more prometheus.Gatherer) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	all := prometheus.Gatherers{reg}
+	if more != nil {
+		all = append(all, more)
+	}
+	return promhttp.HandlerFor(all, promhttp.HandlerOpts{})
 }
 
 // usage is what a container uses now.
