@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"canopus/test/plane"
 
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -20,8 +23,9 @@ const (
 	patience  = 2 * time.Minute
 )
 
-// provoke makes happen what a cluster at rest has no series for: a Job that ends, a container with limits that is probed, a
-// pod that no node takes, a deprecated kind that is asked for, a look at the server's health. end takes it all away.
+// provoke makes happen what a cluster at rest has no series for: a Job that ends by a rule, a container with limits that is
+// probed, a pod that no node takes, a Service whose traffic stays near, an autoscaler, a deprecated kind that is asked for, a
+// look at the server's health. end takes it all away.
 func provoke(ctx context.Context, k kubernetes.Interface) (end func(), err error) {
 	end = func() {}
 	ns, err := plane.Namespace(ctx, k)
@@ -49,7 +53,25 @@ func provoke(ctx context.Context, k kubernetes.Interface) (end func(), err error
 	if _, err := k.BatchV1().Jobs(ns).Create(ctx, failing(), metav1.CreateOptions{}); err != nil {
 		return end, err
 	}
+	if _, err := k.CoreV1().Services(ns).Create(ctx, near(), metav1.CreateOptions{}); err != nil {
+		return end, err
+	}
+	if _, err := k.AppsV1().Deployments(ns).Create(ctx, scaled(), metav1.CreateOptions{}); err != nil {
+		return end, err
+	}
+	if _, err := k.AutoscalingV2().HorizontalPodAutoscalers(ns).Create(ctx, scaling(), metav1.CreateOptions{}); err != nil {
+		return end, err
+	}
 	return end, plane.Until(ctx, patience, func(ctx context.Context) error {
+		h, err := k.AutoscalingV2().HorizontalPodAutoscalers(ns).Get(ctx, "scaled", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(h.Status.Conditions, func(c autoscalingv2.HorizontalPodAutoscalerCondition) bool {
+			return c.Type == autoscalingv2.ScalingActive
+		}) {
+			return fmt.Errorf("no metric of autoscaler %s of namespace %s was looked at: %v", h.Name, ns, h.Status)
+		}
 		p, err := k.CoreV1().Pods(ns).Get(ctx, "probed", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -74,9 +96,39 @@ func probed() *corev1.Pod {
 	}}}}
 }
 
-// failing is a Job whose pod ends at once.
+// near is a Service that wants its traffic to stay in a zone.
+func near() *corev1.Service {
+	distribution := corev1.ServiceTrafficDistributionPreferSameZone
+	return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "near"}, Spec: corev1.ServiceSpec{
+		Selector: map[string]string{"app": "scaled"}, Ports: []corev1.ServicePort{{Port: 80}}, TrafficDistribution: &distribution,
+	}}
+}
+
+// scaled is a Deployment that scaling scales.
+func scaled() *appsv1.Deployment {
+	labels := map[string]string{"app": "scaled"}
+	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "scaled"}, Spec: appsv1.DeploymentSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: labels},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: probed().Spec},
+	}}
+}
+
+func scaling() *autoscalingv2.HorizontalPodAutoscaler {
+	return &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "scaled"}, Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+		ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "scaled"}, MaxReplicas: 1,
+		Metrics: []autoscalingv2.MetricSpec{{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
+			Name: corev1.ResourceCPU, Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: new(int32(50))},
+		}}},
+	}}
+}
+
+// failing is a Job whose pod ends at once, and a rule says that it counts.
 func failing() *batchv1.Job {
 	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "failing"}, Spec: batchv1.JobSpec{BackoffLimit: new(int32(0)),
+		PodFailurePolicy: &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
+			Action:      batchv1.PodFailurePolicyActionCount,
+			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: batchv1.PodFailurePolicyOnExitCodesOpNotIn, Values: []int32{0}},
+		}}},
 		Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{
 			Name: "demo", Image: demoImage, Env: []corev1.EnvVar{{Name: "PORT", Value: "none"}}, // no port it could listen on
 		}}}},
