@@ -24,6 +24,7 @@ import (
 
 	"canopus/internal/auth"
 
+	"github.com/prometheus/client_golang/prometheus"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -61,6 +62,7 @@ func TestServer(t *testing.T) {
 	r := newRig(t)
 	conf, ca := serving(t)
 	r.config.NoServer, r.config.TLS, r.config.Address = false, conf, "127.0.0.1:10250" // a network namespace of this test program
+	r.config.Figures = []prometheus.Collector{prometheus.NewGauge(prometheus.GaugeOpts{Name: "made_for_the_test"})}
 	r.run(t)
 	web := shellPod("web", `echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three; mkdir /tmp/www; echo page > /tmp/www/index.html
 httpd -p 8080 -h /tmp/www 2>&1 & `+forever)
@@ -105,6 +107,11 @@ httpd -p 8080 -h /tmp/www 2>&1 & `+forever)
 		if code, body := get(t, admin, "/metrics/resource"); code != http.StatusOK ||
 			!strings.Contains(body, `container_memory_working_set_bytes{container="main",namespace="default",pod="web"}`) ||
 			!strings.Contains(body, "\nresource_scrape_error 0\n") || !strings.Contains(body, "\nnode_cpu_usage_seconds_total ") {
+			t.Errorf("%d %s", code, body)
+		}
+		if code, body := get(t, admin, "/metrics"); code != http.StatusOK ||
+			!strings.Contains(body, `prober_probe_total{container="main",namespace="default",pod="web",pod_uid="`) ||
+			!strings.Contains(body, `probe_type="Readiness",result="successful"} `) || !strings.Contains(body, "\nmade_for_the_test 0\n") {
 			t.Errorf("%d %s", code, body)
 		}
 	})
