@@ -29,7 +29,7 @@ const (
 	restRate = 8 << 20
 
 	// look is how long after a collection the process is looked at, and again until it is at rest.
-	look = time.Second
+	look = 250 * time.Millisecond
 
 	// Memory is returned when more than idle bytes and half of what is alive lie idle: what a process at rest piles up between
 	// two collections is less.
