@@ -82,8 +82,7 @@ func (a *asking) ask(ctx context.Context, args []string) (*why.Report, error) {
 	if a.output != "" && a.output != "json" {
 		return nil, fmt.Errorf("--output %q: only json is known", a.output)
 	}
-	target, err := why.ParseTarget(args, "")
-	if err != nil {
+	if _, err := why.ParseTarget(args, ""); err != nil {
 		return nil, err
 	}
 	kubeconfig, err := a.loader()
@@ -94,7 +93,8 @@ func (a *asking) ask(ctx context.Context, args []string) (*why.Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
-	if target, err = why.ParseTarget(args, namespace); err != nil {
+	target, err := why.ParseTarget(args, namespace)
+	if err != nil {
 		return nil, err
 	}
 	config, err := kubeconfig.ClientConfig()
