@@ -42,8 +42,11 @@ func (e *Entry) Object() (runtime.Object, error) {
 	}
 	if e.resource.c.KeepDecoded {
 		shareLabels(obj, e.shared)
-		e.object.CompareAndSwap(nil, &obj)
-		return *e.object.Load(), nil
+		if !e.object.CompareAndSwap(nil, &obj) {
+			if first := e.object.Load(); first != nil { // nil: the history has let go of it in between
+				return *first, nil
+			}
+		}
 	}
 	return obj, nil
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,4 +49,35 @@ func TestHistoryStripsOldRecords(t *testing.T) {
 	if prev.object.Load() == nil {
 		t.Error("the current object has lost its decoded form")
 	}
+}
+
+// parsing is a codec that reads a pod out of anything.
+type parsing struct{ Codec }
+
+func (parsing) Parse([]byte) (runtime.Object, error) { return &corev1.Pod{}, nil }
+
+// TestObjectWhileItIsStripped reads an entry's object while the history lets go of it again and again.
+func TestObjectWhileItIsStripped(t *testing.T) {
+	t.Parallel()
+	e := &Entry{resource: &Resource{c: ResourceConfig{KeepDecoded: true, Codec: parsing{}}}}
+	rec := &record{prev: e}
+	read := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-read:
+				return
+			default:
+				rec.strip()
+			}
+		}
+	})
+	for range 50_000 {
+		if obj, err := e.Object(); obj == nil || err != nil {
+			t.Errorf("%v, %v", obj, err)
+		}
+	}
+	close(read)
+	wg.Wait()
 }
