@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -126,7 +127,7 @@ func (g *Gate) byCertificate(chain []*x509.Certificate) (user, error) {
 	if _, err := chain[0].Verify(opts); err != nil {
 		return user{}, fmt.Errorf("client certificate: %w", err)
 	}
-	return user{name: chain[0].Subject.CommonName, groups: append(chain[0].Subject.Organization, "system:authenticated")}, nil
+	return user{name: chain[0].Subject.CommonName, groups: append(slices.Clip(chain[0].Subject.Organization), "system:authenticated")}, nil
 }
 
 func (g *Gate) byToken(ctx context.Context, token string) (user, error) {
