@@ -59,7 +59,7 @@ func serviceChanged(old, svc *corev1.Service) []types.NamespacedName {
 	if old != nil {
 		for _, ip := range old.Spec.ClusterIPs {
 			if ip != corev1.ClusterIPNone {
-				keys = append(keys, types.NamespacedName{Name: ip})
+				keys = append(keys, types.NamespacedName{Name: recordOf(ip)})
 			}
 		}
 	}

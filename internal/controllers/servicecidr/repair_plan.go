@@ -84,7 +84,7 @@ func planClusterIP(svc *corev1.Service, text string, w world) (mend, bool) {
 	case ref == nil || ref.Group != "" || ref.Resource != "services":
 		return wrong, true
 	case ref.Namespace != svc.Namespace || ref.Name != svc.Name:
-		if other := w.service(ref.Namespace, ref.Name); other == nil || !slices.Contains(other.Spec.ClusterIPs, have.Name) {
+		if other := w.service(ref.Namespace, ref.Name); other == nil || !holds(other, have.Name) {
 			return wrong, true
 		}
 		return mend{event: tell(reasonTaken, "Cluster IP [%v]: %s was assigned to multiple services; please recreate service", family, ip)}, true
@@ -117,10 +117,24 @@ func planAddress(a *networkingv1.IPAddress, svc *corev1.Service, now time.Time) 
 			return false, event{}, left
 		}
 		return true, event{reasonLeaked, fmt.Sprintf("IPAddress: %s for Service %s/%s appears to have leaked: cleaning up", a.Name, ref.Namespace, ref.Name)}, 0
-	case !slices.Contains(svc.Spec.ClusterIPs, a.Name):
+	case !holds(svc, a.Name):
 		return true, event{reasonWrong, fmt.Sprintf("IPAddress: %s for Service %s/%s has a wrong reference; cleaning up", a.Name, ref.Namespace, ref.Name)}, 0
 	}
 	return false, event{}, 0
+}
+
+// holds reports whether svc has the address whose record has this name.
+func holds(svc *corev1.Service, name string) bool {
+	return slices.ContainsFunc(svc.Spec.ClusterIPs, func(text string) bool { return recordOf(text) == name })
+}
+
+// recordOf names the record of an address, which Services may spell in other ways: FD00:0::A is fd00::a.
+func recordOf(text string) string {
+	ip, err := netip.ParseAddr(text)
+	if err != nil {
+		return text
+	}
+	return ip.String()
 }
 
 func familyOf(ip netip.Addr) corev1.IPFamily {

@@ -138,3 +138,26 @@ func TestPlanAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestSpelling is about a Service whose address is not written as the name of its record is: both are of the same address.
+func TestSpelling(t *testing.T) {
+	t.Parallel()
+	const text = "FD00:0::A"
+	svc := serviceAt("web", text)
+	a := newAddress(netip.MustParseAddr(text), svc)
+	w := seen([]*corev1.Service{svc}, a)
+	w.ranges = append(w.ranges, netip.MustParsePrefix("fd00::/112"))
+	if plan := planService(svc, w); len(plan) > 0 {
+		t.Errorf("the service needs %+v", plan)
+	}
+	if remove, why, _ := planAddress(a, svc, a.CreationTimestamp.Time); remove {
+		t.Errorf("an address in use is removed: %+v", why)
+	}
+	other := serviceAt("other", "fd00::a")
+	if plan := planService(other, w); len(plan) != 1 || plan[0].event.reason != reasonTaken {
+		t.Errorf("the address of another: %+v", plan)
+	}
+	if keys := serviceChanged(svc, nil); len(keys) != 1 || keys[0].Name != a.Name {
+		t.Errorf("to look at are %v, not %s", keys, a.Name)
+	}
+}
