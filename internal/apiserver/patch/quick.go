@@ -61,6 +61,7 @@ type quick struct{ strategic bool }
 // fields changes a struct as JSON's names say. False means that it cannot, and that v is spoilt.
 func (q quick) fields(v reflect.Value, change map[string]any) bool {
 	known := value.TypeReflectEntryOf(v.Type()).Fields()
+	directed := q.directed(change)
 	var rest map[string]any // what cannot be set as it is
 	for name, to := range change {
 		field, ok := known[q.fieldOf(name)]
@@ -73,7 +74,10 @@ func (q quick) fields(v reflect.Value, change map[string]any) bool {
 		}
 		below, isObject := to.(map[string]any)
 		switch {
-		case strings.HasPrefix(name, "$"): // goes with a list
+		case directed[q.fieldOf(name)]: // a directive, or what it is about: they go together
+			if f.Kind() != reflect.Slice {
+				return false
+			}
 		case !isObject:
 			if setScalar(f, to) {
 				continue
@@ -97,6 +101,20 @@ func (q quick) fields(v reflect.Value, change map[string]any) bool {
 		rest[name] = to
 	}
 	return len(rest) == 0 || q.join(v, rest)
+}
+
+// directed is the fields of a change that directives beside them are about.
+func (q quick) directed(change map[string]any) (fields map[string]bool) {
+	for key := range change {
+		if !q.strategic || !strings.HasPrefix(key, "$") {
+			continue
+		}
+		if fields == nil {
+			fields = map[string]bool{}
+		}
+		fields[q.fieldOf(key)] = true
+	}
+	return fields
 }
 
 // fieldOf is the field that a key of a patch is about: directives for a list name it behind a slash.

@@ -51,6 +51,11 @@ func TestQuickEqualsWhole(t *testing.T) {
 			`{"status":{"conditions":[{"type":7}]}}`, `{"Status":{"phase":"Running"}}`, `{"$setElementOrder/containers":[{"name":"w"}]}`,
 		}},
 		{both[:1], false, []string{`{"spec":{"priority":99999999999}}`, `{"metadata":{"$retainKeys":["name"]}}`}},
+		{both[1:], false, []string{ // a directive for what is no list, or for a list that is not there
+			`{"metadata":{"$deleteFromPrimitiveList/namespace":"x"}}`, `{"metadata":{"$setElementOrder/labels":["a"],"labels":{"a":"b"}}}`,
+			`{"metadata":{"$setElementOrder/finalizers":["a/b"],"finalizers":null}}`,
+			`{"status":{"$setElementOrder/conditions":[{"type":"Ready"}],"conditions":null}}`,
+		}},
 		{both[1:], true, []string{
 			`{"metadata":{"$retainKeys":["name"]}}`,
 			`{"status":{"conditions":[{"type":"Ready","$patch":"delete"}]}}`,
