@@ -1,7 +1,6 @@
 package patch
 
 import (
-	"bytes"
 	"encoding/json"
 	"reflect"
 	"strings"
@@ -19,14 +18,14 @@ import (
 // any case that it does not fully understand, and for whatever the client is to be told of: then the others decide, and say why.
 // The tests hold them against each other.
 func (p Patch) quickly(current runtime.Object) runtime.Object {
-	if _, custom := current.(runtime.Unstructured); custom || bytes.Contains(p.Body, []byte("managedFields")) {
+	if _, custom := current.(runtime.Unstructured); custom {
 		return nil
 	}
 	var change map[string]any
 	if strict, err := kjson.UnmarshalStrict(p.Body, &change); err != nil || len(strict) > 0 || change == nil {
 		return nil
 	}
-	if !p.sameKind(change) {
+	if !p.sameKind(change) || namesManagers(change) {
 		return nil
 	}
 	out := current.DeepCopyObject()
@@ -53,6 +52,17 @@ func (p Patch) sameKind(change map[string]any) bool {
 		delete(change, name)
 	}
 	return true
+}
+
+// namesManagers says whether a change is about managers, by a directive even.
+func namesManagers(change map[string]any) bool {
+	meta, _ := change["metadata"].(map[string]any)
+	for key := range meta {
+		if strings.HasSuffix(key, "managedFields") {
+			return true
+		}
+	}
+	return false
 }
 
 // quick writes a patch into an object.

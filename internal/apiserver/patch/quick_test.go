@@ -47,7 +47,7 @@ func TestQuickEqualsWhole(t *testing.T) {
 			`{"kind":"Node"}`, `{"spec":7}`, `{"spec":{"priority":"1"}}`, `{"spec":{"priority":1.5}}`, `{"status":{"startTime":"yesterday"}}`,
 			`{"status":{"phase":{"is":"Running"}}}`, `{"metadata":{"labels":{"a":1}}}`, `{"metadata":{"labels":["a"]}}`,
 			`{"metadata":{"labels":{"a":"1","a":"2"}}}`, `{"$patch":"replace","metadata":{"name":"x"}}`,
-			`{"metadata":{"managedFields":[]}}`, `{"metadata":{"managedFields":null}}`, `{"spec":{"nodeName":`, `[]`, `null`,
+			`{"metadata":{"managedFields":[]}}`, `{"metadata":{"managedFields":null}}`, `{"metadata":{"managed\u0046ields":[{}]}}`, `{"spec":{"nodeName":`, `[]`, `null`,
 			`{"status":{"conditions":[{"type":7}]}}`, `{"Status":{"phase":"Running"}}`, `{"$setElementOrder/containers":[{"name":"w"}]}`,
 		}},
 		{both[:1], false, []string{`{"spec":{"priority":99999999999}}`, `{"metadata":{"$retainKeys":["name"]}}`}},
