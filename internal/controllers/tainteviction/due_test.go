@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func TestDue(t *testing.T) {
@@ -54,5 +55,26 @@ func TestDue(t *testing.T) {
 				t.Errorf("evict %v at %v (in %s)", evict, at, at.Sub(now))
 			}
 		})
+	}
+}
+
+// TestNoticesAreOfOnePod: a pod that follows one of its name was never to be evicted, so that nobody is told it may stay.
+func TestNoticesAreOfOnePod(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	pod := func(uid types.UID) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: "db-0", UID: uid}}
+	}
+	c := &Controller{noticed: map[types.NamespacedName]notice{}}
+	c.remember(pod("first"), now)
+	if c.spare(pod("second")) {
+		t.Error("the second pod was not to be evicted")
+	}
+	c.remember(pod("second"), now)
+	if !c.spare(pod("second")) || c.spare(pod("second")) {
+		t.Error("a pod is spared once")
+	}
+	if len(c.noticed) > 0 {
+		t.Errorf("%v is still noticed", c.noticed)
 	}
 }

@@ -182,7 +182,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (t
 	now := c.Clock.Now()
 	at, evict := due(evicting(node), pod.Spec.Tolerations, span{arrived: arrived(pod), noticed: c.notice(pod, now)})
 	if !evict {
-		if c.forget(key) {
+		if c.spare(pod) {
 			c.Events.Eventf(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Cancelling deletion of Pod %s", key)
 		}
 		return 0, nil
@@ -222,13 +222,19 @@ func (c *Controller) remember(pod *corev1.Pod, now time.Time) {
 	}
 }
 
-// forget says whether the pod was to be evicted.
-func (c *Controller) forget(key types.NamespacedName) bool {
+func (c *Controller) forget(key types.NamespacedName) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, known := c.noticed[key]
 	delete(c.noticed, key)
-	return known
+}
+
+// spare forgets a pod that may stay, and says whether it, and not an earlier one of its name, was to be evicted.
+func (c *Controller) spare(pod *corev1.Pod) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, known := c.noticed[reconcile.Key(pod)]
+	delete(c.noticed, reconcile.Key(pod))
+	return known && n.uid == pod.UID
 }
 
 // evict says in the pod's conditions why it goes, then deletes it.
