@@ -181,16 +181,16 @@ func (s *Store) conflict(ctx context.Context, t *transaction, rev int64) error {
 	if err := s.waitApplied(ctx, rev, freshWait); err != nil {
 		return err
 	}
-	var passing *Conflict // what was there and is gone again; nothing else that is absent can have failed
+	// What was there and is gone again; nothing else that is absent can have failed. Of several, all but one may never have been there.
+	// The last is named: the first is what the caller makes, and others go with it, so it tries again and is not told that it exists.
+	var passing *Conflict
 	for i := range t.changes {
 		c := &t.changes[i]
 		current, found := c.Resource.latest(c.Resource.key(c.Namespace, c.Name))
 		e := &Conflict{Change: i, Key: t.keys[i], Current: current}
 		switch {
 		case c.Was == nil && found == 0:
-			if passing == nil {
-				e.Reason, passing = Exists, e
-			}
+			e.Reason, passing = Exists, e
 			continue
 		case c.Was != nil && found == c.Was.Revision:
 			continue

@@ -30,9 +30,9 @@ const (
 // Conflict is Commit's error when the stored state is not what a change was computed from. By the time it is returned
 // the conflicting state is applied, so a read with Any sees it.
 type Conflict struct {
-	Change  int // index into Commit's changes: the first that failed
+	Change  int // index into Commit's changes: the first that failed, as far as can still be told
 	Reason  Reason
-	Current *Entry // the state found; nil when Gone, or when it has changed once more
+	Current *Entry // the state found; nil when it is gone (again), or cannot be read
 	Key     string
 }
 

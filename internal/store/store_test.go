@@ -97,6 +97,37 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
+// TestCreatesThatLackTheirCompanion makes objects together with something that others make and remove all the time: whoever comes
+// second is never told that the object itself was there. In memory both may be absent by then.
+func TestCreatesThatLackTheirCompanion(t *testing.T) {
+	t.Parallel()
+	s := run(t, config(etcdtest.Start(t)))
+	var refused atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 40 {
+				entries, err := s.Commit(t.Context(), s.change(nil, configMap(fmt.Sprintf("own-%d-%d", i, j), "x")), s.change(nil, pod("a", "contested", nil, "")))
+				var conflict *store.Conflict
+				switch {
+				case err == nil:
+					if _, err := s.Commit(t.Context(), store.Change{Resource: s.pods, Namespace: "a", Name: "contested", Was: entries[1]}); err != nil {
+						t.Errorf("delete by who made it: %v", err)
+					}
+				case errors.As(err, &conflict) && conflict.Change == 1:
+					refused.Add(1)
+				default:
+					t.Errorf("create: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if refused.Load() == 0 {
+		t.Error("nothing raced")
+	}
+}
+
 // TestCreatesRaceWithDeletes has many make and remove one object: whoever comes second is told of a conflict, and of nothing else,
 // although what he met may be gone again when it is looked for.
 func TestCreatesRaceWithDeletes(t *testing.T) {
