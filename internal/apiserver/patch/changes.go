@@ -54,8 +54,10 @@ func (c *change) same(b *change) bool {
 		slices.EqualFunc(c.taken, b.taken, fieldpath.Path.Equals) && slices.EqualFunc(c.removed, b.removed, fieldpath.Path.Equals)
 }
 
-// maxChanges is how many changes of one kind through one subresource are remembered: what the writers in a pod's life do.
-const maxChanges = 16
+const (
+	maxChanges = 16  // of one kind through one subresource that are remembered: what the writers in a pod's life do
+	maxPaths   = 256 // of a change that is remembered
+)
 
 // changes remembers the last changes and what they led to, in a ring: thousands of pods go the same way. Safe for concurrent use.
 type changes struct {
@@ -80,8 +82,11 @@ func (m *changes) known(c *change) (fields *metav1.FieldsV1, ok bool) {
 
 // fields returns the fields that a manager has after a change; nil if none are left.
 func (m *changes) fields(sets *setCache, c change) (*metav1.FieldsV1, error) {
-	if fields, ok := m.known(&c); ok {
-		return fields, nil
+	rare := len(c.taken)+len(c.removed) > maxPaths // and much to keep
+	if !rare {
+		if fields, ok := m.known(&c); ok {
+			return fields, nil
+		}
 	}
 	set := c.result()
 	var fields *metav1.FieldsV1
@@ -90,6 +95,9 @@ func (m *changes) fields(sets *setCache, c change) (*metav1.FieldsV1, error) {
 		if fields, err = sets.format(set); err != nil {
 			return nil, err
 		}
+	}
+	if rare {
+		return fields, nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

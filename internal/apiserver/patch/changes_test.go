@@ -1,6 +1,8 @@
 package patch
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -48,6 +50,17 @@ func TestChangesAreRememberedForWhatTheyAre(t *testing.T) {
 				}
 			}
 		}
+	}
+	var many []fieldpath.Path
+	for i := range maxPaths + 1 {
+		many = append(many, path(strconv.Itoa(i))...)
+	}
+	before := m.next
+	if got, err := m.fields(&sets, change{from: ab, own: true, taken: many}); err != nil || !strings.Contains(string(got.GetRawBytes()), `"f:256":{}`) {
+		t.Errorf("a large change: %v, %v", got, err)
+	}
+	if m.next != before {
+		t.Error("a large change is kept")
 	}
 	for i, c := range []change{
 		{from: ab}, {from: ab, taken: path("c")}, {from: ab, removed: path("c")}, {from: ab, own: true, taken: path("a")},
