@@ -17,8 +17,13 @@ type labelSet struct {
 	id     uint32
 }
 
-// maxLabelSets bounds the sets that can be found again. Where labels are different for each object, finding them is no use.
-const maxLabelSets = 4096
+const (
+	// maxLabelSets bounds the sets that can be found again. Where labels are different for each object, finding them is no use.
+	maxLabelSets = 4096
+
+	// maxLabels is how many labels a set has that can be: their number has no limit, and they may outlive all their objects.
+	maxLabels = 64
+)
 
 // labelSets finds the set of labels that are equal to given ones. Safe for concurrent use.
 type labelSets struct {
@@ -31,8 +36,11 @@ type labelSets struct {
 
 // share returns the set of l, which must not be changed from now on.
 func (s *labelSets) share(l labels.Set) *labelSet {
-	if len(l) == 0 {
+	switch {
+	case len(l) == 0:
 		return &s.empty
+	case len(l) > maxLabels:
+		return &labelSet{labels: l}
 	}
 	h := s.hash(l)
 	s.mu.Lock()

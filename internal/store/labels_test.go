@@ -34,6 +34,13 @@ func TestEqualLabelsAreOneSet(t *testing.T) {
 			t.Errorf("%v: one set: %v, with labels %v", c.labels, a == b, b.labels)
 		}
 	}
+	many := labels.Set{}
+	for i := range maxLabels + 1 {
+		many[fmt.Sprint(i)] = ""
+	}
+	if a, b := s.share(many), s.share(maps.Clone(many)); a == b || !maps.Equal(a.labels, many) || !maps.Equal(b.labels, many) {
+		t.Error("a set without limit is kept")
+	}
 	for i := range 3 * maxLabelSets {
 		if got := s.share(labels.Set{"pod": fmt.Sprint(i)}); got.labels["pod"] != fmt.Sprint(i) {
 			t.Fatalf("labels of %d are %v", i, got.labels)
