@@ -17,6 +17,7 @@ type consultation struct {
 	nodes  []*corev1.Node
 	points map[string]int64
 	now    *corev1.Pod // the pod has changed since
+	turned bool        // something has happened since
 	// The answer:
 	refused []reason
 	offers  []*offer // of evictions, where nodes are not what is asked about
@@ -135,6 +136,15 @@ func (s *Scheduler) heard(q *consultation) bool {
 	return true
 }
 
+// conclude refuses a pod after its extenders have answered. It is tried again if something has happened since they were asked, unless
+// pods are leaving for its sake: the last of them will wake it.
+func (s *Scheduler) conclude(q *consultation) {
+	s.refuse(q.w, &q.d)
+	if q.turned && !q.w.awaiting {
+		s.queue.rethink(q.w.info.pod.UID, s.Clock.Now())
+	}
+}
+
 // tryLater has a pod tried again after its back-off, and says what went wrong, if anything did.
 func (s *Scheduler) tryLater(w *queued, err error) {
 	now := s.Clock.Now()
@@ -160,7 +170,7 @@ func (s *Scheduler) answered(q *consultation) {
 		}
 		q.d.blockers.add(len(rules) - 1)
 		q.d.plan = plan{why: summaryOf(q.d.total, fmt.Sprintf("%d %s", q.d.total, notHelpful))}
-		s.refuse(w, &q.d)
+		s.conclude(q)
 		return
 	}
 	s.take(q, rules)

@@ -161,6 +161,32 @@ func TestSlowExtenderDelaysNobodyElse(t *testing.T) {
 	r.bound("slow", "c")
 }
 
+// TestNothingIsMissedWhileExtendersThink: what happens meanwhile wakes the pod that they then refuse.
+func TestNothingIsMissedWhileExtendersThink(t *testing.T) {
+	t.Parallel()
+	think, asked := make(chan struct{}), make(chan struct{}, 8)
+	var calls atomic.Int32
+	r := advised(t, advice(t, map[string]http.HandlerFunc{"filter": func(w http.ResponseWriter, q *http.Request) {
+		if calls.Add(1) == 1 {
+			asked <- struct{}{}
+			<-think
+		}
+		keep(t, "d")(w, q)
+	}}, func(e *configv1.Extender) {
+		e.ManagedResources = []configv1.ExtenderManagedResource{{Name: "x.io/licence", IgnoredByScheduler: true}}
+	}))
+	r.pod("slow", func(p *corev1.Pod) {
+		limits := corev1.ResourceList{"x.io/licence": resource.MustParse("1")}
+		p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Limits: limits, Requests: limits}
+	})
+	<-asked
+	r.node("d", nil)
+	r.pod("quick", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{corev1.LabelHostname: "d"} })
+	r.bound("quick", "d") // the node is known
+	close(think)
+	r.bound("slow", "d")
+}
+
 func TestFailingExtenders(t *testing.T) {
 	t.Parallel()
 	fail := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTeapot) }

@@ -43,14 +43,14 @@ func TestNoEventLeavesAPodAsleep(t *testing.T) {
 						p = p.DeepCopy()
 						p.Labels = map[string]string{"app": string(rune('a' + r.IntN(2)))}
 						placed[string(p.UID)] = p
-						s.observePlaced(p, s.Clock.Now())
+						s.observePlaced(p)
 						break
 					}
 				default:
 					p := randomPod(r, step)
 					p.Spec.NodeName = fmt.Sprintf("n%d", r.IntN(8))
 					placed[string(p.UID)] = p
-					s.observePlaced(p, s.Clock.Now())
+					s.observePlaced(p)
 				}
 				checkAsleep(t, s)
 				tryNext(s, randomPod(r, step+1000))

@@ -66,7 +66,7 @@ func (s *Scheduler) bargained(q *consultation) {
 	if len(q.offers) == 0 {
 		q.d.blockers.add(len(s.optionsOf(q.w.info.pod).rules) - 1) // the extenders'
 		q.d.plan = plan{why: noCandidate, keep: true}
-		s.refuse(q.w, &q.d)
+		s.conclude(q)
 		return
 	}
 	var found *plan
@@ -86,7 +86,7 @@ func (s *Scheduler) bargained(q *consultation) {
 		return
 	}
 	q.d.plan = *found
-	s.refuse(q.w, &q.d)
+	s.conclude(q)
 }
 
 // planOf is o as a plan, or what is in its way now. Who can be evicted only with others brings them along.

@@ -274,7 +274,7 @@ func (s *Scheduler) release(uid types.UID) {
 		return // it has taken the room
 	}
 	if n := s.cluster.nodes[nominee.node]; n != nil {
-		s.queue.happened(s.cluster, &event{what: podGone, node: n, pod: nominee.info}, s.Clock.Now())
+		s.changed(&event{what: podGone, node: n, pod: nominee.info})
 	}
 }
 
@@ -309,7 +309,7 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 	}
 	s.gangs.join(pod)
 	if pod.Spec.NodeName != "" {
-		s.observePlaced(pod, now)
+		s.observePlaced(pod)
 		return
 	}
 	if at := s.cluster.placed[pod.UID]; at != nil && at.assumed {
@@ -343,7 +343,7 @@ func (s *Scheduler) observePod(pod *corev1.Pod) {
 }
 
 // observePlaced counts a pod on its node.
-func (s *Scheduler) observePlaced(pod *corev1.Pod, now time.Time) {
+func (s *Scheduler) observePlaced(pod *corev1.Pod) {
 	s.forgetWaiting(pod.UID)
 	e := event{what: podPlaced}
 	if at := s.cluster.placed[pod.UID]; at != nil {
@@ -360,7 +360,7 @@ func (s *Scheduler) observePlaced(pod *corev1.Pod, now time.Time) {
 	}
 	s.cluster.place(e.pod, pod.Spec.NodeName, false)
 	e.node = s.cluster.nodes[pod.Spec.NodeName]
-	s.queue.happened(s.cluster, &e, now)
+	s.changed(&e)
 }
 
 func (s *Scheduler) forgetWaiting(uid types.UID) {
@@ -383,12 +383,12 @@ func (s *Scheduler) unplace(uid types.UID) {
 		return
 	}
 	s.cluster.remove(uid)
-	s.queue.happened(s.cluster, &event{what: podGone, node: at.node, pod: at.info}, s.Clock.Now())
+	s.changed(&event{what: podGone, node: at.node, pod: at.info})
 }
 
 func (s *Scheduler) observeNode(n *corev1.Node) {
 	if c := s.cluster.setNode(n); c != 0 {
-		s.queue.happened(s.cluster, &event{what: c, node: s.cluster.nodes[n.Name]}, s.Clock.Now())
+		s.changed(&event{what: c, node: s.cluster.nodes[n.Name]})
 	}
 }
 
@@ -397,7 +397,7 @@ func (s *Scheduler) forgetNode(n *corev1.Node) {
 		s.queue.rethink(uid, s.Clock.Now()) // what it waited for will not be
 	}
 	s.cluster.removeNode(n.Name)
-	s.queue.happened(s.cluster, &event{what: nodeGone}, s.Clock.Now())
+	s.changed(&event{what: nodeGone})
 }
 
 func (s *Scheduler) observeNamespace(n *corev1.Namespace) {
@@ -406,7 +406,7 @@ func (s *Scheduler) observeNamespace(n *corev1.Namespace) {
 		known = labels.Set{}
 	}
 	if s.cluster.affinity.setNamespace(n.Name, known) {
-		s.queue.happened(s.cluster, &event{what: namespaceLabels}, s.Clock.Now())
+		s.changed(&event{what: namespaceLabels})
 	}
 }
 

@@ -28,7 +28,14 @@ func volumeSources(f informers.SharedInformerFactory, b *inbox) []source {
 	}
 }
 
-func (s *Scheduler) changed(e *event) { s.queue.happened(s.cluster, e, s.Clock.Now()) }
+// changed wakes whom e helps. Pods about which extenders are being asked are in no queue, and what their extenders refuse anything may
+// turn.
+func (s *Scheduler) changed(e *event) {
+	s.queue.happened(s.cluster, e, s.Clock.Now())
+	for _, q := range s.consulted {
+		q.turned = true
+	}
+}
 
 func (s *Scheduler) observeVolume(pv *corev1.PersistentVolume) {
 	v := s.cluster.storage
