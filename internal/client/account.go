@@ -11,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	clienttransport "k8s.io/client-go/transport"
 )
@@ -29,11 +28,7 @@ func (a *Access) AsAccount(ctx context.Context, namespace, name string) (*Access
 	tune(config, a.Config.UserAgent)
 	source := &accountTokens{ctx: ctx, client: a.Client, namespace: namespace, name: name}
 	config.Wrap(clienttransport.TokenSourceWrapTransport(oauth2.ReuseTokenSourceWithExpiry(nil, source, accountTokenLeft)))
-	clientset, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	meta, err := metadata.NewForConfig(metadata.ConfigFor(config))
+	clientset, meta, err := clients(config)
 	if err != nil {
 		return nil, err
 	}

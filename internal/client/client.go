@@ -26,6 +26,16 @@ type Access struct {
 	Informers informers.SharedInformerFactory
 }
 
+// clients makes the clients that an Access has, of the identity in config.
+func clients(config *rest.Config) (kubernetes.Interface, metadata.Interface, error) {
+	clientset, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	meta, err := metadata.NewForConfig(metadata.ConfigFor(config))
+	return clientset, meta, err
+}
+
 const protobuf = "application/vnd.kubernetes.protobuf"
 
 // tune sets what holds for every client of ours: protobuf, and no rate limit, since fairness is the server's work.

@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
@@ -99,11 +98,7 @@ func (l *Local) start() {
 // As returns access as user. agent is the user agent, from which the API server takes the field manager's name.
 func (l *Local) As(user *auth.User, agent string) (*Access, error) {
 	config := l.config(user, agent)
-	clientset, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	meta, err := metadata.NewForConfig(metadata.ConfigFor(config))
+	clientset, meta, err := clients(config)
 	if err != nil {
 		return nil, err
 	}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -25,11 +23,7 @@ func FromKubeconfig(path, agent string) (*Access, error) {
 func FromConfig(c *rest.Config, agent string) (*Access, error) {
 	config := rest.CopyConfig(c)
 	tune(config, agent)
-	clientset, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	meta, err := metadata.NewForConfig(metadata.ConfigFor(config))
+	clientset, meta, err := clients(config)
 	if err != nil {
 		return nil, err
 	}
